@@ -41,7 +41,7 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
     logger: loggerOptions(config),
     logLevel: config.logLevel,
 
-    ...(config.natsUrl ? { transporter: config.natsUrl } : {}),
+    ...(config.natsUrl ? { transporter: { type: 'NATS', options: { url: config.natsUrl } } } : {}),
     // JSON and the other serializers are 2 to 10 times slower on batches of locations
     serializer: 'CBOR',
     // Moleculer's type wants a generic class; contexts are only ever made by the broker
@@ -76,7 +76,7 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
     registry: { strategy: 'RoundRobin', preferLocal: true },
     // Beyond it a loop of calls is a bug
     maxCallLevel: 20,
-    metrics: { ...metricsOptions },
+    metrics: metricsOptions(),
   };
 }
 

@@ -68,6 +68,7 @@ function environmentSchema(production: boolean) {
     OTP_PER_IP_PER_HOUR: count(production ? 30 : 100_000),
     RATE_LIMIT_PER_USER: count(100).describe('REST requests a minute for each user'),
     RATE_LIMIT_PER_IP: count(production ? 60 : 100_000).describe('REST requests a minute for each address, without a session'),
+    TRUSTED_PROXIES: z.coerce.number().int().min(0).default(0).describe('How many proxies of ours stand before the doors (X-Forwarded-For)'),
     BODY_LIMIT_KB: count(256),
 
     GATEWAY_MAX_CONNECTIONS: count(15_000),

@@ -37,6 +37,7 @@ const foreignTypes: Record<string, ErrorCode> = {
   // moleculer-web: a route without an action, and an action whose node is gone
   NOT_FOUND: 'NOT_FOUND',
   SERVICE_UNAVAILABLE: 'UNAVAILABLE',
+  UNABLE_DECODE_PARAM: 'VALIDATION',
 };
 
 /** The code for any error; INTERNAL for what nobody foresaw. */

@@ -1,4 +1,4 @@
-import { MetricReporters, type MetricRegistry, type ServiceBroker } from 'moleculer';
+import { type BrokerOptions, MetricReporters, type MetricRegistry, type ServiceBroker } from 'moleculer';
 
 /**
  * Moleculer's Prometheus reporter without its own HTTP server: METRICS_PORT also answers /healthz and /readyz, so
@@ -13,10 +13,13 @@ class PulledReporter extends MetricReporters.Prometheus {
   override async stop(): Promise<void> {}
 }
 
-MetricReporters.register('Pulled', PulledReporter);
-
 /** Moleculer's `metrics` option; process metrics are collected every 5 s. */
-export const metricsOptions = { enabled: true, collectInterval: 5, reporter: [{ type: 'Pulled' }] };
+export const metricsOptions = (): NonNullable<BrokerOptions['metrics']> => ({
+  enabled: true,
+  collectInterval: 5,
+  // Moleculer takes an instance of a reporter; its types only know names
+  reporter: [new PulledReporter({}) as unknown as 'Prometheus'],
+});
 
 /** All metrics of the process in Prometheus' text format 0.0.4. */
 export function metricsText(broker: ServiceBroker): string {
