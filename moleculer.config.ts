@@ -25,7 +25,9 @@ const lifecycle = (config: Config): Middleware => ({
     healthOf(broker).state = 'ready';
   },
   async stopping(broker: ServiceBroker) {
-    healthOf(broker).state = 'draining';
+    await healthOf(broker)
+      .drain()
+      .catch((error: unknown) => broker.logger.error('Draining was not complete', { error }));
   },
 });
 

@@ -14,11 +14,24 @@ export interface Readiness {
 export class Health {
   state: Readiness['state'] = 'starting';
   readonly #checks = new Map<string, Check>();
+  readonly #drains: (() => Promise<void>)[] = [];
 
   /** `check` rejects when the thing cannot be used; several under one name must all pass. */
   add(name: string, check: Check): void {
     const others = this.#checks.get(name);
     this.#checks.set(name, others ? async () => void (await Promise.all([others(), check()])) : check);
+  }
+
+  /** `drain` runs when the process begins to stop, while every service still answers. */
+  onDrain(drain: () => Promise<void>): void {
+    this.#drains.push(drain);
+  }
+
+  /** No new traffic from here on. Rejects after every drain has run, if one failed. */
+  async drain(): Promise<void> {
+    this.state = 'draining';
+    const failed = (await Promise.allSettled(this.#drains.map((drain) => drain()))).find((r) => r.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 
   /**

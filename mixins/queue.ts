@@ -35,7 +35,13 @@ export function queue<D>(options: {
         prefix: `{${name}}`,
         createClient: (_type, redisOptions) => new Redis(url, { ...redisOptions, maxRetriesPerRequest: null, enableReadyCheck: false }),
         // Bull's defaults leave a killed worker's job for up to a minute, then fail it
-        settings: { lockDuration: 10_000, stalledInterval: 5000, maxStalledCount: 5 },
+        settings: {
+          lockDuration: 10_000,
+          stalledInterval: 5000,
+          maxStalledCount: 5,
+          // 1, 2, 4 … 30 s, half of it by chance, so that what failed together does not come back together
+          backoffStrategies: { jittered: (attempt) => Math.min(30_000, 1000 * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2) },
+        },
         defaultJobOptions: { removeOnComplete: 1000, removeOnFail: 10_000 },
       };
       schema.queues = {
