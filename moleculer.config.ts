@@ -13,6 +13,7 @@ import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
 import { contractsMiddleware } from './lib/middlewares/contracts.ts';
 import { permissionsMiddleware } from './lib/middlewares/permissions.ts';
+import { welcome } from './lib/welcome.ts';
 import { startStandins } from './lib/standins/index.ts';
 
 /** Ties the configuration to the broker and keeps the process's state for /readyz. */
@@ -91,7 +92,9 @@ export default async function runnerOptions(): Promise<BrokerOptions> {
     if (process.env['SERVICES'] && existsSync('services')) process.env['SERVICEDIR'] ??= 'services';
     const configured = loadConfig(process.env);
     const { config, middleware } = await startStandins(configured);
-    return brokerOptions(config, [middleware]);
+    const options = brokerOptions(config, [middleware]);
+    if (config.nodeEnv !== 'development') return options;
+    return { ...options, started: () => void process.stdout.write(`${welcome(config)}\n`) };
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? (error instanceof ConfigError ? error.message : error.stack) : String(error)}\n`);
     process.exit(1);

@@ -18,15 +18,17 @@ const flag = (fallback: boolean) =>
     .enum(['true', 'false'])
     .default(fallback ? 'true' : 'false')
     .transform((value) => value === 'true');
-const list = z
-  .string()
-  .default('')
-  .transform((value) =>
-    value
-      .split(',')
-      .map((item) => item.trim())
-      .filter(Boolean),
-  );
+const listOf = (fallback: string) =>
+  z
+    .string()
+    .default(fallback)
+    .transform((value) =>
+      value
+        .split(',')
+        .map((item) => item.trim())
+        .filter(Boolean),
+    );
+const list = listOf('');
 
 /**
  * The whole configuration: a key of the environment each. `<KEY>_FILE` names a file that holds the value (for
@@ -57,7 +59,7 @@ function environmentSchema(production: boolean) {
     SESSION_SECRET: secret('development-only session secret, not for production').describe('Signs session tokens'),
     HASH_SECRET: secret('development-only hash secret, not for production').describe('Keys the hashes of codes, PINs and phone numbers'),
     SESSION_TTL_HOURS: count(24),
-    ADMIN_PHONES: list.describe('Numbers (E.164) that become super-admins at login, comma-separated'),
+    ADMIN_PHONES: listOf(production ? '' : '+919800000000').describe('Numbers (E.164) that become super-admins at login, comma-separated'),
     PHONE_REGION: z.string().length(2).default('IN').describe('Country of numbers written without a country code'),
     REQUIRE_VERIFIED_DRIVERS: flag(production),
 

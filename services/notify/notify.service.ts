@@ -72,7 +72,7 @@ export default defineService({
   async started() {
     const { twilioAccountSid, twilioAuthToken, twilioFrom, twilioBaseUrl } = this.config;
     this.broker.metrics.register({ type: 'counter', name: 'notify.sms.total', labelNames: ['outcome'], description: 'SMS by outcome' });
-    this.sms = await createTwilioSms({
+    this.sms = createTwilioSms({
       accountSid: twilioAccountSid,
       authToken: twilioAuthToken,
       from: twilioFrom,
