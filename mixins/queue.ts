@@ -27,13 +27,20 @@ export function queue<D>(options: {
   onExhausted?(this: Service, data: D, error: Error): void;
 }): Mixin<QueueFields<D>> {
   const { name, redis = 'main', concurrency } = options;
+  // Bull leaves the connections that it did not make itself to whoever made them
+  const connections = new WeakMap<Service, Redis[]>();
   return {
     mixins: [BullService('', {})],
     merged(this: Service, schema: ServiceSchema & { queues?: Record<string, unknown> }) {
       const url = redisUrl(this.broker, redis);
       const queueOptions: QueueOptions = {
         prefix: `{${name}}`,
-        createClient: (_type, redisOptions) => new Redis(url, { ...redisOptions, maxRetriesPerRequest: null, enableReadyCheck: false }),
+        createClient: (_type, redisOptions) => {
+          const connection = new Redis(url, { ...redisOptions, maxRetriesPerRequest: null, enableReadyCheck: false });
+          connection.on('error', (error: Error) => this.logger.warn('Queue connection trouble', { queue: name, error: error.message }));
+          connections.set(this, [...(connections.get(this) ?? []), connection]);
+          return connection;
+        },
         // Bull's defaults leave a killed worker's job for up to a minute, then fail it
         settings: {
           lockDuration: 10_000,
@@ -62,6 +69,7 @@ export function queue<D>(options: {
     async stopped(this: Service & BullFields) {
       // Waits for the jobs that are running; what waits stays in Redis
       await this.getQueue(name).close();
+      for (const connection of connections.get(this) ?? []) connection.disconnect();
     },
   };
 }

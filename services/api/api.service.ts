@@ -147,7 +147,7 @@ export default defineService({
         mergeParams: false,
         bodyParsers: { json: { limit: `${config.bodyLimitKb}kb`, strict: true } },
         onBeforeCall: mergeParams,
-        authentication: authenticate,
+        authentication: true,
         onAfterCall: answerStatus,
       },
       {
@@ -167,6 +167,9 @@ export default defineService({
       },
     ],
   }),
+
+  // moleculer-web looks for this method by its name
+  methods: { authenticate },
 
   actions: {},
 
