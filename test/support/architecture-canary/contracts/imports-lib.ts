@@ -1,0 +1,3 @@
+import type { Fine } from '../lib/fine.ts';
+
+export type Broken = Fine;

@@ -1,0 +1,2 @@
+export type Fine = 'breaks nothing';
+export const fine: Fine = 'breaks nothing';

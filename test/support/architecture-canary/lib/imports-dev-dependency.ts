@@ -1,0 +1,3 @@
+import { version } from 'typescript';
+
+export const broken = version;

@@ -1,0 +1,1 @@
+export { broken } from '../mixins/imports-service.ts';

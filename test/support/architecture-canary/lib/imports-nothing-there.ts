@@ -1,0 +1,1 @@
+export const broken = await import('./nothing-there.ts');

@@ -1,0 +1,3 @@
+import type { Helper } from '../test/helper.ts';
+
+export type Broken = Helper;

@@ -1,0 +1,3 @@
+import { fine } from '../lib/fine';
+
+export const broken = fine;

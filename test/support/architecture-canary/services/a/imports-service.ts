@@ -1,0 +1,3 @@
+import type { Fine } from '../b/fine.ts';
+
+export type Broken = Fine;

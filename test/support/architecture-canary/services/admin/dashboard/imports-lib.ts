@@ -1,0 +1,3 @@
+import { fine } from '../../../lib/fine.ts';
+
+export const broken = fine;

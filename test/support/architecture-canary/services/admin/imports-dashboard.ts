@@ -1,0 +1,1 @@
+export { broken } from './dashboard/imports-lib.ts';

@@ -1,0 +1,1 @@
+export type { Fine } from '../../lib/fine.ts';

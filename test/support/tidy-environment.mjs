@@ -1,0 +1,46 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TestEnvironment } from 'jest-environment-node';
+
+/** How often each kind of resource keeps this process alive: sockets, servers, children, timers. */
+function countResources() {
+  const counts = new Map();
+  for (const kind of process.getActiveResourcesInfo()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return counts;
+}
+
+/**
+ * A test file that leaves something open fails and says what, where Jest alone would hang (in one process) or
+ * kill its worker and pass.
+ */
+export default class TidyEnvironment extends TestEnvironment {
+  async setup() {
+    await super.setup();
+    // Made on first use, and not for the test to close
+    void [process.stdout, process.stderr];
+    this.before = countResources();
+  }
+
+  async teardown() {
+    const left = await this.#leftOpen(3000);
+    await super.teardown();
+    if (left.length > 0) {
+      throw new Error(
+        `Left open after the last test: ${left.join(', ')}. Close in afterEach or afterAll what was opened.`,
+      );
+    }
+  }
+
+  /** What is still open after `graceMs`: closing a socket takes a few turns. */
+  async #leftOpen(graceMs) {
+    const deadline = Date.now() + graceMs;
+    for (;;) {
+      const left = [];
+      for (const [kind, count] of countResources()) {
+        const more = count - (this.before.get(kind) ?? 0);
+        if (more > 0) left.push(`${more} ${kind}`);
+      }
+      if (left.length === 0 || Date.now() > deadline) return left;
+      await sleep(50, undefined, { ref: false });
+    }
+  }
+}
