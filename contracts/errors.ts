@@ -1,0 +1,63 @@
+/**
+ * The one catalogue of error codes. A code is stable: clients switch on it. `status` is the HTTP status;
+ * sockets carry the same code in their acknowledgement. `message` is what a person may read.
+ */
+export const errorCatalogue = {
+  // The door
+  VALIDATION: { status: 400, message: 'Some fields are missing or are not what is expected.' },
+  BAD_JSON: { status: 400, message: 'The body is not valid JSON.' },
+  PAYLOAD_TOO_LARGE: { status: 413, message: 'The message is larger than is taken here.' },
+  NOT_FOUND: { status: 404, message: 'There is nothing here.' },
+  UNKNOWN_EVENT: { status: 404, message: 'No such event is known here.' },
+  RATE_LIMITED: { status: 429, message: 'Too many requests. Wait a little, then try again.' },
+  UNAUTHENTICATED: { status: 401, message: 'Sign in to do this.' },
+  FORBIDDEN: { status: 403, message: 'Your role does not allow this.' },
+  ORIGIN_REFUSED: { status: 403, message: 'This origin is not allowed to connect.' },
+  SESSION_STORE_UNAVAILABLE: { status: 503, message: 'Sign-ins cannot be checked right now. Try again.' },
+  UNAVAILABLE: { status: 503, message: 'This part of the service cannot answer right now. Try again.' },
+  TIMEOUT: { status: 504, message: 'The answer took too long. Try again.' },
+  INTERNAL: { status: 500, message: 'Something went wrong on our side.' },
+
+  // Accounts
+  PHONE_INVALID: { status: 400, message: 'This is not a valid phone number. Write it with its country code.' },
+  OTP_RESEND_TOO_SOON: { status: 429, message: 'A code was sent a moment ago. Wait before you ask again.' },
+  OTP_TOO_MANY: { status: 429, message: 'Too many codes were asked for. Try again later.' },
+  OTP_INVALID: { status: 401, message: 'The code is wrong or has expired.' },
+  OTP_LOCKED: { status: 429, message: 'Too many wrong codes. Ask for a new one later.' },
+  WRONG_PIN: { status: 403, message: 'The PIN is wrong.' },
+  PIN_LOCKED: { status: 429, message: 'Too many wrong PINs. Try again later.' },
+  PINS_EQUAL: { status: 400, message: 'The PIN and the duress PIN must differ.' },
+  USER_NOT_FOUND: { status: 404, message: 'There is no such user.' },
+
+  // Trips
+  BOOKING_NOT_FOUND: { status: 404, message: 'There is no such booking.' },
+  TRIP_NOT_FOUND: { status: 404, message: 'There is no such trip.' },
+  TRIP_FORBIDDEN: { status: 403, message: 'This trip is not yours to see or change.' },
+  TRIP_WRONG_STATE: { status: 409, message: 'The trip is not in a state that allows this step.' },
+  OWN_BOOKING: { status: 409, message: 'You cannot drive your own booking.' },
+  DRIVER_NOT_VERIFIED: { status: 403, message: 'Your documents must be approved before you can accept trips.' },
+
+  // Locations
+  LOCATION_INVALID: { status: 400, message: 'The location update has missing or impossible values.' },
+  LOCATION_AHEAD: { status: 400, message: 'The timestamp is more than 60 s ahead of the server.' },
+  LOCATION_JUMP: { status: 409, message: 'The position is too far from the last one to be driven.' },
+  LOCATION_NOT_DRIVER: { status: 403, message: "Only the trip's driver reports its locations." },
+  LOCATION_TRIP_NOT_ACTIVE: { status: 409, message: 'The trip is not active.' },
+  TOO_MANY_ROOMS: { status: 429, message: 'This connection watches as many trips as it may.' },
+
+  // Notifications
+  TEMPLATE_VARIABLE_MISSING: { status: 400, message: 'The message template needs a value that is missing.' },
+} as const satisfies Record<string, { status: number; message: string }>;
+
+export type ErrorCode = keyof typeof errorCatalogue;
+
+/** What a REST client gets as `{error}` and a socket acknowledgement as `error`. */
+export interface PublicError {
+  code: ErrorCode;
+  message: string;
+  requestId?: string;
+  /** Which fields were refused and why; only with VALIDATION and LOCATION_INVALID. */
+  fields?: { path: string; message: string }[];
+  /** Seconds after which a retry makes sense; only with 429 and 503. */
+  retryAfterS?: number;
+}

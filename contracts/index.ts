@@ -1,0 +1,56 @@
+/** Every action and event that services offer each other, by service. */
+import type { z } from 'zod';
+import { accounts } from './accounts.ts';
+import { location } from './location.ts';
+import { notify } from './notify.ts';
+import { trips } from './trips.ts';
+
+export const contracts = { accounts, trips, location, notify, api: none(), gateway: none(), monitor: none() };
+
+function none() {
+  return { actions: {}, events: {} };
+}
+
+export type Contracts = typeof contracts;
+export type ServiceName = keyof Contracts;
+
+interface ActionContract {
+  params: z.ZodType;
+  result: z.ZodType;
+}
+
+/** `{ 'trips.start': {params, result}, … }` */
+type ActionMap = {
+  [S in ServiceName as `${S}.${keyof Contracts[S]['actions'] & string}`]: never;
+};
+export type ActionName = keyof ActionMap;
+
+type ContractOf<A extends ActionName> = A extends `${infer S extends ServiceName}.${infer N}`
+  ? N extends keyof Contracts[S]['actions']
+    ? Contracts[S]['actions'][N]
+    : never
+  : never;
+
+/** What a caller passes. */
+export type ActionInput<A extends ActionName> = ContractOf<A> extends { params: infer P extends z.ZodType } ? z.input<P> : never;
+/** What a handler sees: parsed, defaults filled in. */
+export type ActionParams<A extends ActionName> = ContractOf<A> extends { params: infer P extends z.ZodType } ? z.output<P> : never;
+export type ActionResult<A extends ActionName> = ContractOf<A> extends { result: infer R extends z.ZodType } ? z.output<R> : never;
+
+const events = { ...accounts.events, ...trips.events, ...location.events, ...notify.events };
+export type EventName = keyof typeof events;
+export type EventPayload<E extends EventName> = z.output<(typeof events)[E]>;
+
+const actions = new Map<string, ActionContract>(
+  Object.entries(contracts).flatMap(([service, contract]) =>
+    Object.entries<ActionContract>(contract.actions).map(([name, action]) => [`${service}.${name}`, action] as const),
+  ),
+);
+
+/** The contract of an action by its full name, `trips.start`. */
+export const actionContract = (name: string): ActionContract | undefined => actions.get(name);
+
+const eventSchemas = new Map<string, z.ZodType>(Object.entries(events));
+
+/** The payload schema of an event, `trip.ended`. */
+export const eventContract = (name: string): z.ZodType | undefined => eventSchemas.get(name);

@@ -1,0 +1,87 @@
+import { z } from 'zod';
+import { epochMs, latLng, noParams, nothing, tripId, userId } from './common.ts';
+
+/** A position as the phone reports it. */
+export const position = latLng.extend({
+  /** Radius of confidence, m. */
+  accuracy: z.number().min(0).max(100_000),
+  /** m/s; a phone that does not know leaves it out. */
+  speed: z.number().min(0).max(150).nullable().default(null),
+  /** Degrees from north, 0 to 360. */
+  heading: z.number().min(0).max(360).nullable().default(null),
+  /** The phone's clock when the fix was made, ms. */
+  timestamp: epochMs,
+});
+export type Position = z.infer<typeof position>;
+
+/** A position on its way to Redis: checked by the door, not yet processed. */
+export const reported = position.extend({ tripId, userId });
+export type Reported = z.infer<typeof reported>;
+
+/** What watchers get. */
+export const update = reported.extend({
+  /** The server's time of processing, ms: the cursor of `missed`. */
+  at: epochMs,
+});
+export type Update = z.infer<typeof update>;
+
+const degrees = z.coerce.number();
+const rejection = z.object({ index: z.number().int(), code: z.string() });
+
+export const location = {
+  actions: {
+    /** Takes a gateway's batch into the buffer; processed at the next tick. */
+    report: { params: z.object({ updates: z.array(reported).max(5000) }), result: z.object({ taken: z.number() }) },
+    /** The trip became active: from now on its driver's updates count. */
+    open: { params: z.object({ tripId, driverId: userId }), result: nothing },
+    /** The trip is over: when this has answered, it is in no index any more. */
+    close: { params: z.object({ tripId }), result: nothing },
+    /** Whose updates Redis takes for this trip; null when it is not active. With the last known position. */
+    state: {
+      params: z.object({ tripId }),
+      result: z.object({ driverId: userId.nullable(), last: update.nullable() }),
+    },
+    /** The last update and those with `at` ≥ `after`, at most 10 min back. */
+    missed: {
+      params: z.object({ tripId, after: epochMs.optional() }),
+      result: z.object({ last: update.nullable(), missed: z.array(update) }),
+    },
+    nearby: {
+      params: z.object({
+        lat: degrees.min(-90).max(90),
+        lng: degrees.min(-180).max(180),
+        /** m */
+        radiusM: z.coerce.number().positive().max(100_000).default(2000),
+        limit: z.coerce.number().int().min(1).max(500).default(100),
+      }),
+      result: z.object({
+        trips: z.array(z.object({ tripId, lat: z.number(), lng: z.number(), distanceM: z.number() })),
+      }),
+    },
+    track: {
+      params: z.object({
+        id: tripId,
+        /** ISO 8601 or epoch ms; the phone's time of the points. */
+        from: z.string().max(40).optional(),
+        to: z.string().max(40).optional(),
+      }),
+      result: z.object({
+        type: z.literal('Feature'),
+        geometry: z.object({
+          type: z.literal('LineString'),
+          /** [lng, lat] */
+          coordinates: z.array(z.tuple([z.number(), z.number()])),
+        }),
+        properties: z.object({ tripId, times: z.array(z.number()) }),
+      }),
+    },
+    /** An offline backlog. Answered once it is in the stream: what is accepted is kept. */
+    backlog: {
+      params: z.object({ id: tripId, updates: z.array(z.unknown()).min(1).max(1000) }),
+      result: z.object({ accepted: z.number(), rejected: z.array(rejection) }),
+    },
+    /** Processes what is buffered now; for a graceful stop and for operations. */
+    flush: { params: noParams, result: nothing },
+  },
+  events: {},
+};

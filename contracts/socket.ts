@@ -1,0 +1,37 @@
+/** The default namespace of the Socket.IO door: what clients may send, what they get. */
+import { z } from 'zod';
+import { epochMs, tripId } from './common.ts';
+import type { PublicError } from './errors.ts';
+import { position, type Update } from './location.ts';
+import type { TripStatus } from './trips.ts';
+
+/** Client → server, with the shape of the payload. */
+export const clientEvents = {
+  'trip:join': z.object({ tripId, after: epochMs.optional() }),
+  'trip:leave': z.object({ tripId }),
+  'location:update': position.extend({ tripId }),
+  'location:batch': z.object({ tripId, updates: z.array(z.unknown()).min(1).max(1000) }),
+};
+export type ClientEvent = keyof typeof clientEvents;
+export type ClientPayload<E extends ClientEvent> = z.infer<(typeof clientEvents)[E]>;
+
+/** What an acknowledgement carries besides `ok: true`. */
+export interface AckData {
+  'trip:join': { last: Update | null; missed: Update[] };
+  'trip:leave': object;
+  'location:update': object;
+  'location:batch': { accepted: number; rejected: { index: number; code: string }[] };
+}
+
+export type Ack<E extends ClientEvent> = ({ ok: true } & AckData[E]) | { ok: false; error: PublicError };
+
+export type ClientToServer = {
+  [E in ClientEvent]: (payload: z.input<(typeof clientEvents)[E]>, ack?: (answer: Ack<E>) => void) => void;
+};
+
+export interface ServerToClient {
+  location: (update: Update) => void;
+  trip: (change: { tripId: string; status: TripStatus; at: number }) => void;
+  'location:refused': (refusal: { tripId: string | null; timestamp: number | null; error: PublicError }) => void;
+  'server:drain': (drain: { reconnectInMs: number }) => void;
+}

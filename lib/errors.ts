@@ -1,0 +1,64 @@
+import { Errors } from 'moleculer';
+import { type ErrorCode, errorCatalogue, type PublicError } from '../contracts/errors.ts';
+
+/** What may travel with an error: told to the client, so nothing private. */
+export interface ErrorDetails {
+  fields?: { path: string; message: string }[];
+  /** Seconds. */
+  retryAfterS?: number;
+}
+
+/**
+ * A refusal with a code of the catalogue. It is a MoleculerError, so that code and details survive NATS;
+ * on the other side it is known by its `type`, not by its class.
+ */
+export class AppError extends Errors.MoleculerError {
+  constructor(code: ErrorCode, details: ErrorDetails = {}) {
+    super(errorCatalogue[code].message, errorCatalogue[code].status, code, details);
+    this.name = 'AppError';
+  }
+}
+
+const isCode = (type: unknown): type is ErrorCode => typeof type === 'string' && Object.hasOwn(errorCatalogue, type);
+
+/** Errors of the libraries at the door and of Moleculer, by their `type`, as codes of ours. */
+const foreignTypes: Record<string, ErrorCode> = {
+  'entity.too.large': 'PAYLOAD_TOO_LARGE',
+  'entity.parse.failed': 'BAD_JSON',
+  'encoding.unsupported': 'BAD_JSON',
+  'charset.unsupported': 'BAD_JSON',
+  'request.size.invalid': 'BAD_JSON',
+  'request.aborted': 'BAD_JSON',
+  REQUEST_TIMEOUT: 'TIMEOUT',
+  REQUEST_SKIPPED: 'TIMEOUT',
+  QUEUE_FULL: 'UNAVAILABLE',
+  SERVICE_NOT_FOUND: 'UNAVAILABLE',
+  SERVICE_NOT_AVAILABLE: 'UNAVAILABLE',
+  // moleculer-web: a route without an action, and an action whose node is gone
+  NOT_FOUND: 'NOT_FOUND',
+  SERVICE_UNAVAILABLE: 'UNAVAILABLE',
+  UNABLE_DECODE_PARAM: 'VALIDATION',
+};
+
+/** The code for any error; INTERNAL for what nobody foresaw. */
+export function errorCode(error: unknown): ErrorCode {
+  if (!(error instanceof Error) || !('type' in error)) return 'INTERNAL';
+  if (isCode(error.type)) return error.type;
+  return (typeof error.type === 'string' && foreignTypes[error.type]) || 'INTERNAL';
+}
+
+/** What a client is told: the catalogue's words, never the error's own, and never a stack. */
+export function publicError(error: unknown, requestId?: string): PublicError {
+  const code = errorCode(error);
+  const details: ErrorDetails = error instanceof Errors.MoleculerError && isCode(error.type) ? (error.data ?? {}) : {};
+  return {
+    code,
+    message: errorCatalogue[code].message,
+    ...(requestId === undefined ? {} : { requestId }),
+    ...(details.fields ? { fields: details.fields } : {}),
+    ...(details.retryAfterS === undefined ? {} : { retryAfterS: details.retryAfterS }),
+  };
+}
+
+/** The HTTP status for any error. */
+export const errorStatus = (error: unknown): number => errorCatalogue[errorCode(error)].status;

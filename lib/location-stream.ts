@@ -1,0 +1,37 @@
+import type { Redis } from 'ioredis';
+import type { Reported, Update } from '../contracts/location.ts';
+import { shardKeys } from './location-keys.ts';
+
+/** JSON `{at, updates}` as the scripts write it. Written by us alone, from updates that contracts/ has checked. */
+export function parseBatch(json: string): Update[] {
+  const { at, updates }: { at: number; updates: Reported[] } = JSON.parse(json);
+  return updates.map((update) => ({ ...update, at }));
+}
+
+export interface StreamEntry {
+  id: string;
+  /** What went to the trip rooms. */
+  live: Update[];
+  /** Points of offline backlogs: for the track, not for the rooms. */
+  history: Update[];
+}
+
+const pageSize = 500;
+
+/** A shard's entries from `start` to `end` (ids of the stream, inclusive; `(` before one excludes it), page by page. */
+export async function* readStream(redis: Redis, shard: number, start: string, end = '+'): AsyncGenerator<StreamEntry> {
+  let from = start;
+  for (;;) {
+    const page = await redis.xrange(shardKeys(shard).stream, from, end, 'COUNT', pageSize);
+    for (const [id, fields] of page) {
+      const [, live = '{"at":0,"updates":[]}', , history = '[]'] = fields;
+      const batch = parseBatch(live);
+      const at = Number(id.split('-')[0]);
+      const points: Reported[] = JSON.parse(history);
+      yield { id, live: batch, history: points.map((point) => ({ ...point, at })) };
+    }
+    const last = page.at(-1)?.[0];
+    if (!last || page.length < pageSize) return;
+    from = `(${last}`;
+  }
+}

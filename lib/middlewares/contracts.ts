@@ -1,0 +1,43 @@
+import type { Context, Middleware, Service } from 'moleculer';
+import { Errors } from 'moleculer';
+import { actionContract, eventContract } from '../../contracts/index.ts';
+import { parseOrRefuse } from '../validate.ts';
+
+/**
+ * Checks parameters, results and event payloads against contracts/, where they are handled: whoever calls,
+ * from this process or over NATS, meets the same check. An action without a contract does not start.
+ *
+ * A result that breaks its contract is our own fault: INTERNAL for the caller, the reason in the log. Fields
+ * that the contract does not name are dropped, so a record's private parts cannot slip out.
+ */
+export const contractsMiddleware: Middleware = {
+  name: 'contracts',
+
+  localAction(next, action) {
+    const name = action.name ?? '';
+    if (name.startsWith('$node.') || action.visibility === 'private') return next;
+    const contract = actionContract(name);
+    if (!contract) throw new Errors.ServiceSchemaError(`The action '${name}' has no contract in contracts/.`, {});
+    return async function checked(this: Service, ctx: Context) {
+      ctx.params = parseOrRefuse(contract.params, ctx.params ?? {});
+      const result = contract.result.safeParse((await next.call(this, ctx)) ?? null);
+      if (!result.success) {
+        const fields = result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.code}`);
+        ctx.broker.logger.error('An action broke its own contract', { action: name, fields });
+        throw new Errors.MoleculerServerError('Result breaks the contract', 500, 'RESULT_INVALID', {});
+      }
+      return result.data;
+    };
+  },
+
+  localEvent(next, event) {
+    const name = event.name ?? '';
+    if (name.startsWith('$')) return next;
+    const schema = eventContract(name);
+    if (!schema) throw new Errors.ServiceSchemaError(`The event '${name}' has no contract in contracts/.`, {});
+    return async function checked(this: Service, ctx: Context) {
+      ctx.params = parseOrRefuse(schema, ctx.params);
+      return next.call(this, ctx);
+    };
+  },
+};

@@ -1,0 +1,32 @@
+import type { Redis } from 'ioredis';
+import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import type { ErrorCode } from '../contracts/errors.ts';
+import { AppError } from './errors.ts';
+
+/** Counts one use of `key`; refuses with the limiter's code and `retryAfterS` when the window is full. */
+export type RateLimit = (key: string) => Promise<void>;
+
+/**
+ * `points` uses in each window of `durationS`, counted in Redis for all processes. Without Redis each process
+ * counts for itself: a limit must not become an outage.
+ */
+export function rateLimit(
+  redis: Redis,
+  options: { name: string; points: number; durationS: number; code?: ErrorCode },
+): RateLimit {
+  const { name, points, durationS, code = 'RATE_LIMITED' } = options;
+  const common = { keyPrefix: `limit:${name}`, points, duration: durationS };
+  const limiter = new RateLimiterRedis({
+    ...common,
+    storeClient: redis,
+    insuranceLimiter: new RateLimiterMemory(common),
+  });
+  return async (key) => {
+    try {
+      await limiter.consume(key);
+    } catch (error) {
+      if (!(error instanceof RateLimiterRes)) throw error;
+      throw new AppError(code, { retryAfterS: Math.max(1, Math.ceil(error.msBeforeNext / 1000)) });
+    }
+  };
+}

@@ -1,0 +1,51 @@
+import { createServer } from 'node:net';
+import type { Middleware } from 'moleculer';
+import { type Config, ConfigError } from '../config.ts';
+import { startProviderSimulator } from './providers.ts';
+import { startRedis } from './redis.ts';
+
+/** Fails with a message that names the key when a port is taken, before anything has started. */
+async function requireFreePort(key: string, port: number, host: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', () => reject(new ConfigError([{ key, message: `port ${port} is in use; stop what uses it or set another` }])));
+    probe.listen(port, host, () => probe.close(() => resolve()));
+  });
+}
+
+/**
+ * Starts what development lacks: a Redis when REDIS_URL is not set, a provider simulator when SANDBOX_PROVIDERS is on
+ * and none is named. Answers with the configuration that points to them, and a middleware that stops them last.
+ * Production starts nothing.
+ */
+export async function startStandins(config: Config): Promise<{ config: Config; middleware: Middleware }> {
+  const stops: (() => Promise<void>)[] = [];
+  let { redisUrl, providersSandboxUrl } = config;
+  if (config.nodeEnv !== 'production') {
+    await requireFreePort('API_PORT', config.apiPort, config.host);
+    await requireFreePort('SOCKET_PORT', config.socketPort, config.host);
+    await requireFreePort('METRICS_PORT', config.metricsPort, config.host);
+    if (!redisUrl) {
+      const redis = await startRedis({ dataDir: config.dataDir });
+      redisUrl = redis.socketPath;
+      stops.push(() => redis.stop());
+    }
+  }
+  if (config.sandboxProviders && !providersSandboxUrl) {
+    const { twilioAccountSid: accountSid, twilioAuthToken: authToken } = config;
+    const simulator = await startProviderSimulator({ twilio: { accountSid, authToken } });
+    providersSandboxUrl = simulator.url;
+    stops.push(() => simulator.stop());
+  }
+  const twilioBaseUrl = config.twilioBaseUrl ?? (config.sandboxProviders ? providersSandboxUrl : undefined);
+  return {
+    config: Object.freeze({ ...config, redisUrl, providersSandboxUrl, twilioBaseUrl }),
+    middleware: {
+      name: 'standins',
+      // After every service and the broker's connections are gone
+      async stopped() {
+        for (const stop of stops.reverse()) await stop();
+      },
+    },
+  };
+}

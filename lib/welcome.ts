@@ -1,0 +1,24 @@
+import type { Config } from './config.ts';
+
+/** What a newcomer sees once everything runs: where it is, how to sign in, what to try. */
+export function welcome(config: Config): string {
+  const api = config.publicUrl ?? `http://localhost:${config.apiPort}`;
+  const [admin] = config.adminPhones;
+  return `
+  Ride safety is running.
+
+    REST        ${api}/api/v1
+    Sockets     http://localhost:${config.socketPort}/socket.io
+    Messages    ${api}/dev/outbox           what would have been sent; sign-in codes are here
+    Metrics     http://localhost:${config.metricsPort}/metrics
+    Data        ${config.dataDir}
+
+    Demo logins (any valid number works; the code is in the outbox)
+      rider     +919800000001
+      driver    +919800000002               becomes one by POST /api/v1/me/driver
+      admin     ${admin ?? 'set ADMIN_PHONES'}
+
+    Watch real drives move:  npm run simulate -- --trips 20 --speedup 10
+    Stop:                    Ctrl-C
+`;
+}

@@ -1,0 +1,91 @@
+import type { Redis } from 'ioredis';
+import type { Service } from 'moleculer';
+import type { FeedEvent } from '../contracts/feed.ts';
+import type { Mixin } from '../lib/define-service.ts';
+import { redis } from './redis.ts';
+import type { Collection } from './store.ts';
+
+/** A record that carries its events until the feed has them: written in the same write as what happened. */
+export interface WithPending {
+  _id: string;
+  /** Counts the record's events; the last one's `version`. */
+  version: number;
+  pending: FeedEvent[];
+  /** For the sweep: true while `pending` is not empty. */
+  hasPending: boolean;
+}
+
+export const feedKey = '{feed}:events';
+
+/**
+ * Appends what is newer than the entity's last version, oldest first. Twice is once, late never reorders.
+ * KEYS: stream, hash of versions. ARGV: entity id, then version, kind, at, data for each event.
+ */
+const appendScript = `
+local last = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
+local appended = 0
+for i = 2, #ARGV, 4 do
+  local version = tonumber(ARGV[i])
+  if version > last then
+    redis.call('XADD', KEYS[1], '*', 'kind', ARGV[i + 1], 'at', ARGV[i + 2], 'data', ARGV[i + 3])
+    last = version
+    appended = appended + 1
+  end
+end
+if appended > 0 then redis.call('HSET', KEYS[2], ARGV[1], last) end
+return appended`;
+
+interface FeedFields {
+  /**
+   * Appends the pending events of a record to the admin feed and takes them off the record. A failure is logged and
+   * left to the sweep: the events are safe with the record.
+   */
+  publishPending(id: string): Promise<void>;
+}
+
+interface Inside {
+  sosRedis: Redis & { appendToFeed?(...args: (string | number)[]): Promise<number> };
+  store: Collection<WithPending>;
+}
+
+const sweepEveryMs = 5000;
+
+/** `this.publishPending(id)` for a service with a store whose records are `WithPending`, and a sweep for what a crash left. */
+export function feed(): Mixin<FeedFields> {
+  const timers = new WeakMap<Service, NodeJS.Timeout>();
+
+  async function publish(service: Service & Inside, id: string): Promise<void> {
+    const record = await service.store.get(id);
+    if (!record || record.pending.length === 0) return;
+    const args = record.pending.flatMap((event) => [event.version, event.kind, event.at, JSON.stringify(event.data)]);
+    await service.sosRedis.appendToFeed?.(feedKey, '{feed}:versions', id, ...args);
+    // Only if no further event joined meanwhile: then the next publish takes all of them off
+    await service.store.update({ _id: id, version: record.version }, { $set: { pending: [], hasPending: false } });
+  }
+
+  async function sweep(service: Service & Inside): Promise<void> {
+    for (const { _id } of await service.store.find({ hasPending: true }, { limit: 500 })) await publish(service, _id);
+  }
+
+  return {
+    mixins: [redis('sos')],
+    async started(this: Service & Inside & Partial<FeedFields>) {
+      this.sosRedis.defineCommand('appendToFeed', { numberOfKeys: 2, lua: appendScript });
+      this.publishPending = (id) =>
+        publish(this, id).catch((error: unknown) => this.logger.warn('The feed has to wait for the sweep', { id, error }));
+      const again = () => {
+        const timer = setTimeout(() => {
+          sweep(this)
+            .catch((error: unknown) => this.logger.warn('The feed sweep failed; it runs again', { error }))
+            .finally(() => timers.has(this) && again());
+        }, sweepEveryMs);
+        timers.set(this, timer);
+      };
+      again();
+    },
+    stopped(this: Service) {
+      clearTimeout(timers.get(this));
+      timers.delete(this);
+    },
+  };
+}

@@ -1,0 +1,75 @@
+import type { Job, JobOptions, Queue, QueueOptions } from 'bull';
+import { Redis } from 'ioredis';
+import type { Service, ServiceSchema } from 'moleculer';
+import BullService from 'moleculer-bull';
+import type { Mixin } from '../lib/define-service.ts';
+import { type RedisName, redisUrl } from './redis.ts';
+
+/** The fields that a queue brings: adds a job whose data is of type D. Resolves when Redis has it. */
+export interface QueueFields<D> {
+  enqueue(data: D, options?: JobOptions): Promise<void>;
+}
+
+interface BullFields {
+  getQueue(name: string): Queue;
+}
+
+/**
+ * A Bull queue of the service's own name, with `{name}` as its key prefix so that a Redis Cluster keeps it on one
+ * node. `process` runs with `concurrency` jobs at once in each process; a job may run twice, so it must be idempotent.
+ */
+export function queue<D>(options: {
+  name: string;
+  redis?: RedisName;
+  concurrency: number;
+  process(this: Service, data: D, job: Job<D>): Promise<void>;
+  /** After the last attempt. */
+  onExhausted?(this: Service, data: D, error: Error): void;
+}): Mixin<QueueFields<D>> {
+  const { name, redis = 'main', concurrency } = options;
+  // Bull leaves the connections that it did not make itself to whoever made them
+  const connections = new WeakMap<Service, Redis[]>();
+  return {
+    mixins: [BullService('', {})],
+    merged(this: Service, schema: ServiceSchema & { queues?: Record<string, unknown> }) {
+      const url = redisUrl(this.broker, redis);
+      const queueOptions: QueueOptions = {
+        prefix: `{${name}}`,
+        createClient: (_type, redisOptions) => {
+          const connection = new Redis(url, { ...redisOptions, maxRetriesPerRequest: null, enableReadyCheck: false });
+          connection.on('error', (error: Error) => this.logger.warn('Queue connection trouble', { queue: name, error: error.message }));
+          connections.set(this, [...(connections.get(this) ?? []), connection]);
+          return connection;
+        },
+        // Bull's defaults leave a killed worker's job for up to a minute, then fail it
+        settings: {
+          lockDuration: 10_000,
+          stalledInterval: 5000,
+          maxStalledCount: 5,
+          // 1, 2, 4 … 30 s, half of it by chance, so that what failed together does not come back together
+          backoffStrategies: { jittered: (attempt) => Math.min(30_000, 1000 * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2) },
+        },
+        defaultJobOptions: { removeOnComplete: 1000, removeOnFail: 10_000 },
+      };
+      schema.queues = {
+        [name]: { options: queueOptions, concurrency, process: (job: Job<D>) => options.process.call(this, job.data, job) },
+      };
+    },
+    async started(this: Service & BullFields & Partial<QueueFields<D>>) {
+      const bull = this.getQueue(name);
+      bull.on('error', (error: Error) => this.logger.warn('Queue trouble', { queue: name, error: error.message }));
+      bull.on('failed', (job: Job<D>, error: Error) => {
+        const attempts = job.opts.attempts ?? 1;
+        this.logger.warn('A job failed', { queue: name, jobId: job.id, attempt: job.attemptsMade, of: attempts, error });
+        if (job.attemptsMade >= attempts) options.onExhausted?.call(this, job.data, error);
+      });
+      this.enqueue = async (data, jobOptions) => void (await bull.add(data, jobOptions));
+      await bull.isReady();
+    },
+    async stopped(this: Service & BullFields) {
+      // Waits for the jobs that are running; what waits stays in Redis
+      await this.getQueue(name).close();
+      for (const connection of connections.get(this) ?? []) connection.disconnect();
+    },
+  };
+}

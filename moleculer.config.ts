@@ -1,0 +1,102 @@
+/**
+ * How every process is put together: `brokerOptions(config)` for tests and tools, the default export for
+ * moleculer-runner. `SERVICES=location` picks the role; without it a process runs everything.
+ */
+import { existsSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { type BrokerOptions, type Context, Errors, type Middleware, type ServiceBroker } from 'moleculer';
+import { setBrokerConfig } from './lib/broker-config.ts';
+import { type Config, ConfigError, loadConfig } from './lib/config.ts';
+import { AppContext } from './lib/context.ts';
+import { healthOf } from './lib/health.ts';
+import { loggerOptions } from './lib/logger.ts';
+import { metricsOptions } from './lib/metrics.ts';
+import { contractsMiddleware } from './lib/middlewares/contracts.ts';
+import { permissionsMiddleware } from './lib/middlewares/permissions.ts';
+import { welcome } from './lib/welcome.ts';
+import { startStandins } from './lib/standins/index.ts';
+
+/** Ties the configuration to the broker and keeps the process's state for /readyz. */
+const lifecycle = (config: Config): Middleware => ({
+  name: 'lifecycle',
+  created(broker: ServiceBroker) {
+    setBrokerConfig(broker, config);
+  },
+  async started(broker: ServiceBroker) {
+    healthOf(broker).state = 'ready';
+  },
+  async stopping(broker: ServiceBroker) {
+    await healthOf(broker)
+      .drain()
+      .catch((error: unknown) => broker.logger.error('Draining was not complete', { error }));
+  },
+});
+
+/** The request surely did not begin: only then may it be sent again, since most actions change something. */
+const neverBegan = (error: unknown): boolean =>
+  error instanceof Errors.ServiceNotAvailableError || error instanceof Errors.QueueIsFullError;
+
+/** Moleculer's options for one process. */
+export function brokerOptions(config: Config, middlewares: Middleware[] = []): BrokerOptions {
+  return {
+    namespace: config.namespace,
+    nodeID: config.nodeId ?? `${hostname()}-${process.pid}`,
+    logger: loggerOptions(config),
+    logLevel: config.logLevel,
+
+    ...(config.natsUrl ? { transporter: { type: 'NATS', options: { url: config.natsUrl } } } : {}),
+    // JSON and the other serializers are 2 to 10 times slower on batches of locations
+    serializer: 'CBOR',
+    // Moleculer's type wants a generic class; contexts are only ever made by the broker
+    ContextFactory: AppContext as typeof Context,
+    // Contracts and permissions take the place of params; the last of the list is the outermost
+    validator: false,
+    middlewares: [...middlewares, lifecycle(config), contractsMiddleware, permissionsMiddleware],
+
+    // A caller at a door waits 5 s at most; 0 would be for ever
+    requestTimeout: 5000,
+    // Twice after the first: 100 and 200 ms, enough to reach another node while one goes away
+    retryPolicy: { enabled: true, retries: 2, delay: 100, maxDelay: 500, factor: 2, check: neverBegan },
+    // Half of at least 20 requests in 10 s failed on our side: spare the node for 5 s, then try one. Enabled here and
+    // not on single actions, because a breaker that only an action enables never resets
+    circuitBreaker: {
+      enabled: true,
+      threshold: 0.5,
+      windowTime: 10,
+      minRequestCount: 20,
+      halfOpenTime: 5000,
+      check: (error) => error instanceof Errors.MoleculerError && error.code >= 500,
+    },
+    // A burst of logins (two hash rounds each) or bookings queues here instead of in the event loop; beyond that the
+    // door answers 503 at once. What must never queue (SOS, location.report) switches it off at the action
+    bulkhead: { enabled: true, concurrency: 200, maxQueueSize: 2000 },
+    // SIGTERM: finish what has begun, at most 3 s, so that the whole stop stays under 8
+    tracking: { enabled: true, shutdownTimeout: 3000 },
+
+    // A killed node is noticed in under 5 s. At 2 s of timeout a saturated machine flaps
+    heartbeatInterval: 1,
+    heartbeatTimeout: 4,
+    registry: { strategy: 'RoundRobin', preferLocal: true },
+    // Beyond it a loop of calls is a bug
+    maxCallLevel: 20,
+    metrics: metricsOptions(),
+  };
+}
+
+/** For moleculer-runner. Ends the process with one clear message when the configuration is not usable. */
+export default async function runnerOptions(): Promise<BrokerOptions> {
+  try {
+    const [major = 0] = process.versions.node.split('.').map(Number);
+    if (major < 24) throw new ConfigError([{ key: 'node', message: `version 24 is needed, this is ${process.version}; start with npm start` }]);
+    // moleculer-runner looks for the names in SERVICES below SERVICEDIR
+    if (process.env['SERVICES'] && existsSync('services')) process.env['SERVICEDIR'] ??= 'services';
+    const configured = loadConfig(process.env);
+    const { config, middleware } = await startStandins(configured);
+    const options = brokerOptions(config, [middleware]);
+    if (config.nodeEnv !== 'development') return options;
+    return { ...options, started: () => void process.stdout.write(`${welcome(config)}\n`) };
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? (error instanceof ConfigError ? error.message : error.stack) : String(error)}\n`);
+    process.exit(1);
+  }
+}

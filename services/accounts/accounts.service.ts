@@ -1,0 +1,282 @@
+/**
+ * Who people are: sign-in by code, sessions, profile, emergency contacts, PINs. Owns the users. Emits
+ * session.revoked, contacts.changed and profile.changed. Never tells whether a number is known.
+ */
+import type { z } from 'zod';
+import type { Contact, Profile, preferences } from '../../contracts/accounts.ts';
+import { preferences as preferencesSchema } from '../../contracts/accounts.ts';
+import type { Role } from '../../contracts/common.ts';
+import type { Meta } from '../../lib/context.ts';
+import { defineService } from '../../lib/define-service.ts';
+import { AppError } from '../../lib/errors.ts';
+import { newId } from '../../lib/ids.ts';
+import type { Caller } from '../../lib/permissions.ts';
+import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
+import { sessions } from '../../mixins/sessions.ts';
+import { type Change, store } from '../../mixins/store.ts';
+import { type LoginCodes, loginCodes } from './login-codes.ts';
+import { toE164 } from './phone.ts';
+import { hashPin, isPin, keyedHash } from './secrets.ts';
+
+interface UserRecord {
+  _id: string;
+  /** Keyed hash of the number, for looking it up. */
+  phoneHash: string;
+  phone: string;
+  role: Role;
+  name: string;
+  emergencyContacts: Contact[];
+  preferences: z.infer<typeof preferences>;
+  pinHash: string | null;
+  duressPinHash: string | null;
+  driver: { vehicle: { plate: string; model: string }; verified: boolean } | null;
+  pushToken: { token: string; platform: 'android' | 'ios' } | null;
+  createdAt: string;
+}
+
+const toProfile = (user: UserRecord): Profile => ({
+  id: user._id,
+  role: user.role,
+  name: user.name,
+  phone: user.phone,
+  emergencyContacts: user.emergencyContacts,
+  preferences: user.preferences,
+  hasPin: user.pinHash !== null,
+  driver: user.driver,
+  createdAt: user.createdAt,
+});
+
+const caller = ({ user }: Meta): Caller => {
+  if (!user) throw new AppError('UNAUTHENTICATED');
+  return user;
+};
+
+const contactsKey = (userId: string) => `contacts:{${userId}}`;
+/** The cache refills on a miss; a day keeps it warm for as long as a session lasts. */
+const contactsTtlS = 86_400;
+
+export default defineService({
+  name: 'accounts',
+  mixins: [sessions(), store<UserRecord>('users', [{ fields: ['phoneHash'], unique: true }])],
+  state: () => ({ codes: undefined as LoginCodes | undefined, pinTries: undefined as RateLimit | undefined }),
+
+  methods: {
+    async userById(id: string): Promise<UserRecord> {
+      const user = await this.store.get(id);
+      if (!user) throw new AppError('USER_NOT_FOUND');
+      return user;
+    },
+    async change(id: string, set: NonNullable<Change<UserRecord>['$set']>): Promise<Profile> {
+      await this.store.update({ _id: id }, { $set: set });
+      return toProfile(await this.userById(id));
+    },
+    async cacheContacts(user: UserRecord): Promise<void> {
+      await this.redis.set(contactsKey(user._id), JSON.stringify(user.emergencyContacts), 'EX', contactsTtlS);
+    },
+    /** The user with this number; made on first sight. Two first logins at once meet in the unique hash. */
+    async findOrCreate(phone: string, name: string | undefined): Promise<UserRecord> {
+      const phoneHash = keyedHash(this.config.hashSecret, phone);
+      const known = await this.store.findOne({ phoneHash });
+      if (known) return known;
+      const user: UserRecord = {
+        _id: newId('usr'),
+        phoneHash,
+        phone,
+        role: this.config.adminPhones.includes(phone) ? 'super-admin' : 'rider',
+        name: name ?? '',
+        emergencyContacts: [],
+        preferences: preferencesSchema.parse({}),
+        pinHash: null,
+        duressPinHash: null,
+        driver: null,
+        pushToken: null,
+        createdAt: new Date().toISOString(),
+      };
+      if (await this.store.insert(user)) return user;
+      const winner = await this.store.findOne({ phoneHash });
+      if (!winner) throw new AppError('INTERNAL');
+      return winner;
+    },
+    /** Numbers in ADMIN_PHONES are super-admins also when they were known before. */
+    async withCurrentRole(user: UserRecord): Promise<UserRecord> {
+      if (user.role === 'super-admin' || !this.config.adminPhones.includes(user.phone)) return user;
+      await this.change(user._id, { role: 'super-admin' });
+      return { ...user, role: 'super-admin' };
+    },
+  },
+
+  actions: {
+    requestOtp: {
+      permissions: 'public',
+      rest: { method: 'POST', path: '/auth/otp', status: 202 },
+      async handler(ctx) {
+        const phone = toE164(ctx.params.phone, this.config.phoneRegion);
+        const code = await this.codes?.issue(phone, ctx.meta.ip ?? 'internal');
+        if (!code) throw new AppError('UNAVAILABLE');
+        const { otpTtlS, otpResendS } = this.config;
+        await ctx.call('notify.send', {
+          channel: 'sms',
+          to: phone,
+          template: 'otp',
+          data: { code },
+          idempotencyKey: newId('ntf'),
+          expiresInMs: otpTtlS * 1000,
+        });
+        return { expiresInS: otpTtlS, retryAfterS: otpResendS };
+      },
+    },
+
+    login: {
+      permissions: 'public',
+      rest: { method: 'POST', path: '/auth/login' },
+      async handler(ctx) {
+        const phone = toE164(ctx.params.phone, this.config.phoneRegion);
+        await this.codes?.use(phone, ctx.params.code);
+        const user = await this.withCurrentRole(await this.findOrCreate(phone, ctx.params.name));
+        const { token, expiresAt } = await this.sessions.create(user._id, user.role);
+        await this.cacheContacts(user);
+        return {
+          token,
+          expiresAt: new Date(expiresAt).toISOString(),
+          user: { id: user._id, role: user.role, name: user.name },
+        };
+      },
+    },
+
+    logout: {
+      permissions: 'user',
+      rest: { method: 'POST', path: '/auth/logout' },
+      async handler(ctx) {
+        const { id, sessionId } = caller(ctx.meta);
+        await this.sessions.revoke(id, sessionId);
+        await ctx.emit('session.revoked', { userId: id, sessionId });
+        return null;
+      },
+    },
+
+    logoutAll: {
+      permissions: 'user',
+      rest: { method: 'POST', path: '/auth/logout-all' },
+      async handler(ctx) {
+        const { id } = caller(ctx.meta);
+        await this.sessions.revokeAll(id);
+        await ctx.emit('session.revoked', { userId: id, sessionId: null });
+        return null;
+      },
+    },
+
+    me: {
+      permissions: 'user',
+      rest: { method: 'GET', path: '/me' },
+      async handler(ctx) {
+        return toProfile(await this.userById(caller(ctx.meta).id));
+      },
+    },
+
+    updateMe: {
+      permissions: 'user',
+      rest: { method: 'PATCH', path: '/me' },
+      async handler(ctx) {
+        const { id } = caller(ctx.meta);
+        const changed = await this.change(id, { name: ctx.params.name });
+        await ctx.emit('profile.changed', { userId: id });
+        return changed;
+      },
+    },
+
+    setEmergencyContacts: {
+      permissions: 'user',
+      rest: { method: 'PUT', path: '/me/emergency-contacts' },
+      async handler(ctx) {
+        const { id } = caller(ctx.meta);
+        const emergencyContacts = ctx.params.contacts.map((contact) => ({
+          ...contact,
+          phone: toE164(contact.phone, this.config.phoneRegion),
+        }));
+        const changed = await this.change(id, { emergencyContacts });
+        await this.cacheContacts(await this.userById(id));
+        await ctx.emit('contacts.changed', { userId: id });
+        return changed;
+      },
+    },
+
+    setPin: {
+      permissions: 'user',
+      rest: { method: 'PUT', path: '/me/pin' },
+      async handler(ctx) {
+        const { pin, duressPin, currentPin } = ctx.params;
+        if (pin === duressPin) throw new AppError('PINS_EQUAL');
+        const { hashSecret } = this.config;
+        const user = await this.userById(caller(ctx.meta).id);
+        if (user.pinHash !== null) {
+          await this.pinTries?.(user._id);
+          // Whoever forces the user to change the PIN sees it work, and changes nothing
+          if (await isPin(hashSecret, user._id, currentPin ?? '', user.duressPinHash)) return null;
+          if (!(await isPin(hashSecret, user._id, currentPin ?? '', user.pinHash))) throw new AppError('WRONG_PIN');
+        }
+        const hash = (value: string) => hashPin(hashSecret, user._id, value);
+        const duressPinHash = duressPin === undefined ? null : await hash(duressPin);
+        await this.store.update({ _id: user._id }, { $set: { pinHash: await hash(pin), duressPinHash } });
+        return null;
+      },
+    },
+
+    setPreferences: {
+      permissions: 'user',
+      rest: { method: 'PUT', path: '/me/preferences' },
+      async handler(ctx) {
+        const { id } = caller(ctx.meta);
+        const changed = await this.change(id, { preferences: ctx.params });
+        await ctx.emit('profile.changed', { userId: id });
+        return changed;
+      },
+    },
+
+    setPushToken: {
+      permissions: 'user',
+      rest: { method: 'PUT', path: '/me/push-token' },
+      async handler(ctx) {
+        await this.change(caller(ctx.meta).id, { pushToken: ctx.params });
+        return null;
+      },
+    },
+
+    becomeDriver: {
+      permissions: ['rider', 'driver'],
+      rest: { method: 'POST', path: '/me/driver' },
+      async handler(ctx) {
+        const user = await this.userById(caller(ctx.meta).id);
+        const driver = { vehicle: ctx.params.vehicle, verified: user.driver?.verified ?? false };
+        const changed = await this.change(user._id, { role: 'driver', driver });
+        await this.sessions.setRole(user._id, 'driver');
+        await ctx.emit('profile.changed', { userId: user._id });
+        return changed;
+      },
+    },
+
+    emergencyContacts: {
+      permissions: 'internal',
+      async handler(ctx) {
+        const { userId } = ctx.params;
+        const cached = await this.redis.get(contactsKey(userId)).catch(() => null);
+        if (cached) return { contacts: JSON.parse(cached) };
+        const user = await this.userById(userId);
+        await this.cacheContacts(user).catch((error: unknown) => ctx.logger.warn('Contacts could not be cached', { error }));
+        return { contacts: user.emergencyContacts };
+      },
+    },
+
+    driverStatus: {
+      permissions: 'internal',
+      async handler(ctx) {
+        const user = await this.userById(ctx.params.userId);
+        return { verified: user.driver?.verified ?? false };
+      },
+    },
+  },
+
+  async started() {
+    this.codes = loginCodes(this.redis, this.config);
+    this.pinTries = rateLimit(this.redis, { name: 'pin', points: 5, durationS: 900, code: 'PIN_LOCKED' });
+  },
+});

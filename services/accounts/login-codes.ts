@@ -1,0 +1,62 @@
+import type { Redis } from 'ioredis';
+import type { Config } from '../../lib/config.ts';
+import { AppError } from '../../lib/errors.ts';
+import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
+import { keyedHash, newCode } from './secrets.ts';
+
+/**
+ * KEYS: the code's record. ARGV: hash of what was typed, most tries. A right code is used up; a wrong one counts.
+ * One script, so that ten guesses at once are ten tries.
+ */
+const tryScript = `
+local stored = redis.call('HGET', KEYS[1], 'hash')
+if not stored then return 'none' end
+local tries = redis.call('HINCRBY', KEYS[1], 'tries', 1)
+if tries > tonumber(ARGV[2]) then return 'locked' end
+if stored ~= ARGV[1] then
+  if tries == tonumber(ARGV[2]) then return 'locked' end
+  return 'wrong'
+end
+redis.call('DEL', KEYS[1])
+return 'right'`;
+
+/** Codes for signing in: hashed in Redis, short-lived, few tries, not too often for one number or address. */
+export interface LoginCodes {
+  /** A new code for the number (E.164), replacing an older one. OTP_RESEND_TOO_SOON or OTP_TOO_MANY when asked too often. */
+  issue(phone: string, ip: string): Promise<string>;
+  /** Uses the code up. OTP_INVALID or OTP_LOCKED. */
+  use(phone: string, code: string): Promise<void>;
+}
+
+export function loginCodes(redis: Redis, config: Config): LoginCodes {
+  const { hashSecret, otpTtlS, otpMaxTries, otpResendS } = config;
+  const limits = { durationS: 3600, code: 'OTP_TOO_MANY' } as const;
+  const perNumber: RateLimit = rateLimit(redis, { name: 'otp-number', points: config.otpPerNumberPerHour, ...limits });
+  const perIp: RateLimit = rateLimit(redis, { name: 'otp-ip', points: config.otpPerIpPerHour, ...limits });
+  // The number itself is in no key
+  const keyOf = (phone: string) => `otp:{${keyedHash(hashSecret, phone)}}`;
+  const codeHash = (phone: string, code: string) => keyedHash(hashSecret, `${phone}:${code}`);
+
+  return {
+    async issue(phone, ip) {
+      const key = keyOf(phone);
+      await perIp(ip);
+      const first = await redis.set(`${key}:resend`, '1', 'EX', otpResendS, 'NX');
+      if (first === null) {
+        const waitMs = await redis.pttl(`${key}:resend`);
+        throw new AppError('OTP_RESEND_TOO_SOON', { retryAfterS: Math.max(1, Math.ceil(waitMs / 1000)) });
+      }
+      await perNumber(key);
+      const code = newCode();
+      await redis.multi().del(key).hset(key, 'hash', codeHash(phone, code), 'tries', 0).expire(key, otpTtlS).exec();
+      return code;
+    },
+    async use(phone, code) {
+      const outcome = await redis.eval(tryScript, 1, keyOf(phone), codeHash(phone, code), otpMaxTries);
+      if (outcome === 'right') return;
+      if (outcome !== 'locked') throw new AppError('OTP_INVALID');
+      const waitMs = await redis.pttl(`${keyOf(phone)}:resend`);
+      throw new AppError('OTP_LOCKED', { retryAfterS: Math.max(1, Math.ceil(waitMs / 1000)) });
+    },
+  };
+}

@@ -1,0 +1,115 @@
+/**
+ * What the default namespace does with each client event. A handler gets a payload of the contract's shape and answers
+ * what the acknowledgement carries; whatever it throws becomes a coded refusal.
+ */
+import type { Socket } from 'socket.io';
+import type { AckData, ClientEvent, ClientPayload, ClientToServer, ServerToClient } from '../../contracts/socket.ts';
+import type { Reported, Update } from '../../contracts/location.ts';
+import type { Calls, Meta } from '../../lib/context.ts';
+import { AppError } from '../../lib/errors.ts';
+import { type JumpState, noHistory } from '../../lib/jump-rule.ts';
+import type { Caller } from '../../lib/permissions.ts';
+import { checkPosition } from '../../lib/position-check.ts';
+import type { TokenBucket } from './token-bucket.ts';
+
+/** A trip that this socket's user drives, as last asked. */
+interface Driving {
+  checkedAt: number;
+  jump: JumpState;
+}
+
+/** What the gateway knows of a connection. */
+export interface SocketState {
+  caller: Caller;
+  token: string;
+  /** When the session was last seen to be good, ms. */
+  checkedAt: number;
+  bucket: TokenBucket;
+  /** By trip; a promise while it is being asked, so that updates keep their order. */
+  driving: Map<string, Promise<Driving>>;
+}
+
+export type ClientSocket = Socket<ClientToServer, ServerToClient, Record<string, never>, SocketState>;
+
+/** What handlers need of the gateway. */
+export interface GatewayParts {
+  calls: Calls;
+  maxRooms: number;
+  /** Resolves when the trip's next update will reach this node's room. */
+  watch(tripId: string): Promise<void>;
+  /** Into the outgoing batch. */
+  hand(update: Reported): void;
+  /** When the trip ended, as far as this node has heard, ms. */
+  endedAt(tripId: string): number;
+  now(): number;
+}
+
+export const tripRoom = (tripId: string): string => `trip:${tripId}`;
+
+/** A driver's right is asked again after this time, ms: the hint that a trip has ended can be lost. */
+const drivingForMs = 10_000;
+
+const metaOf = (socket: ClientSocket): Meta => ({ user: socket.data.caller });
+
+async function askDriving(parts: GatewayParts, socket: ClientSocket, tripId: string, jump: JumpState | null): Promise<Driving> {
+  const { driverId, last } = await parts.calls.call('location.state', { tripId }, { meta: metaOf(socket) });
+  if (driverId === null) throw new AppError('LOCATION_TRIP_NOT_ACTIVE');
+  if (driverId !== socket.data.caller.id) throw new AppError('LOCATION_NOT_DRIVER');
+  return { checkedAt: parts.now(), jump: jump ?? { ...noHistory, last: lastFix(last) } };
+}
+
+const lastFix = (last: Update | null) =>
+  last && { lat: last.lat, lng: last.lng, accuracy: last.accuracy, timestamp: last.timestamp };
+
+/** The right to report for this trip; asked once, then kept with the socket. */
+function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): Promise<Driving> {
+  const { driving } = socket.data;
+  const known = driving.get(tripId);
+  const asked = (known ?? Promise.resolve(null)).then((state) => {
+    const fresh = state && state.checkedAt > parts.endedAt(tripId) && parts.now() - state.checkedAt < drivingForMs;
+    return fresh ? state : askDriving(parts, socket, tripId, state?.jump ?? null);
+  });
+  driving.set(tripId, asked);
+  // A refusal is not kept: the trip may start in a moment. It reaches the caller through `asked` all the same
+  asked.catch(() => driving.get(tripId) === asked && driving.delete(tripId));
+  return asked;
+}
+
+type Handlers = {
+  [E in ClientEvent]: (parts: GatewayParts, socket: ClientSocket, payload: ClientPayload<E>) => Promise<AckData[E]>;
+};
+
+export const handlers: Handlers = {
+  async 'trip:join'(parts, socket, { tripId, after }) {
+    await parts.calls.call('trips.authorize', { id: tripId, as: 'watch' }, { meta: metaOf(socket) });
+    const room = tripRoom(tripId);
+    const joined = [...socket.rooms].filter((name) => name.startsWith('trip:'));
+    if (!joined.includes(room) && joined.length >= parts.maxRooms) throw new AppError('TOO_MANY_ROOMS');
+    // First in the room, then read: what comes between is delivered twice rather than not at all
+    await socket.join(room);
+    try {
+      await parts.watch(tripId);
+      return await parts.calls.call('location.missed', { tripId, ...(after === undefined ? {} : { after }) });
+    } catch (error) {
+      await socket.leave(room);
+      throw error;
+    }
+  },
+
+  async 'trip:leave'(_parts, socket, { tripId }) {
+    await socket.leave(tripRoom(tripId));
+    return {};
+  },
+
+  async 'location:update'(parts, socket, { tripId, ...fix }) {
+    const driving = await drivingOf(parts, socket, tripId);
+    const { refused, state } = checkPosition(driving.jump, fix, parts.now());
+    driving.jump = state;
+    if (refused) throw new AppError(refused);
+    parts.hand({ ...fix, tripId, userId: socket.data.caller.id });
+    return {};
+  },
+
+  'location:batch': (parts, socket, { tripId, updates }) =>
+    parts.calls.call('location.backlog', { id: tripId, updates }, { meta: metaOf(socket) }),
+};

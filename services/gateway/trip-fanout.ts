@@ -1,0 +1,122 @@
+import type { Redis } from 'ioredis';
+import type { Update } from '../../contracts/location.ts';
+import { shardChannel, shardKeys, shardOf } from '../../lib/location-keys.ts';
+import { parseBatch, readStream } from '../../lib/location-stream.ts';
+
+interface Shard {
+  /** Watched trips of this shard. */
+  trips: Set<string>;
+  /** Id of the last entry that was delivered; null until the subscription stands. */
+  lastId: string | null;
+  /** Resolves when every entry after now will be delivered. */
+  ready: Promise<void>;
+  /** Messages are handled one after the other. */
+  queue: Promise<void>;
+}
+
+/**
+ * Brings the updates of watched trips from Redis to this node: subscribes to the channels of their shards, and fills
+ * gaps from the stream by the ids that every message carries.
+ */
+export class TripFanout {
+  readonly #redis: Redis;
+  readonly #subscriber: Redis;
+  readonly #deliver: (update: Update) => void;
+  readonly #onTrouble: (text: string, error: unknown) => void;
+  readonly #shards = new Map<number, Shard>();
+  readonly #byChannel = new Map<string, number>();
+
+  constructor(options: {
+    redis: Redis;
+    subscriber: Redis;
+    deliver: (update: Update) => void;
+    onTrouble: (text: string, error: unknown) => void;
+  }) {
+    this.#redis = options.redis;
+    this.#subscriber = options.subscriber;
+    this.#deliver = options.deliver;
+    this.#onTrouble = options.onTrouble;
+    this.#subscriber.on('message', (channel: string, message: string) => this.#receive(channel, message));
+    // ioredis subscribes again by itself; what was published meanwhile is in the streams
+    this.#subscriber.on('ready', () => {
+      for (const [number, shard] of this.#shards) if (shard.lastId !== null) this.#enqueue(number, shard, () => this.#fillGap(number, shard));
+    });
+  }
+
+  /** Resolves when the trip's next update will be delivered. */
+  async watch(tripId: string): Promise<void> {
+    const number = shardOf(tripId);
+    let shard = this.#shards.get(number);
+    if (!shard) {
+      shard = { trips: new Set(), lastId: null, ready: Promise.resolve(), queue: Promise.resolve() };
+      this.#shards.set(number, shard);
+      this.#byChannel.set(shardChannel(number), number);
+      shard.ready = this.#subscribe(number, shard);
+    }
+    shard.trips.add(tripId);
+    try {
+      await shard.ready;
+    } catch (error) {
+      if (this.#shards.get(number) === shard) this.#shards.delete(number);
+      throw error;
+    }
+  }
+
+  /** Nobody here watches the trip any more. */
+  async unwatch(tripId: string): Promise<void> {
+    const number = shardOf(tripId);
+    const shard = this.#shards.get(number);
+    if (!shard) return;
+    shard.trips.delete(tripId);
+    if (shard.trips.size > 0) return;
+    this.#shards.delete(number);
+    this.#byChannel.delete(shardChannel(number));
+    await this.#subscriber.unsubscribe(shardChannel(number));
+    // Somebody may have come back while that was under way
+    if (this.#shards.has(number)) await this.#subscriber.subscribe(shardChannel(number));
+  }
+
+  async #subscribe(number: number, shard: Shard): Promise<void> {
+    await this.#subscriber.subscribe(shardChannel(number));
+    shard.lastId ??= (await this.#redis.hget(shardKeys(number).head, 'id')) ?? '0-0';
+  }
+
+  #receive(channel: string, message: string): void {
+    const number = this.#byChannel.get(channel);
+    const shard = number === undefined ? undefined : this.#shards.get(number);
+    if (number === undefined || !shard) return;
+    const [, id, previous, batch] = /^(\S+) (\S+) (.*)$/s.exec(message) ?? [];
+    if (!id || !previous || !batch) return this.#onTrouble('A location channel carries something else', undefined);
+    this.#enqueue(number, shard, async () => {
+      await shard.ready;
+      if (shard.lastId !== null && shard.lastId !== previous) {
+        if (!isAfter(id, shard.lastId)) return;
+        return this.#fillGap(number, shard);
+      }
+      shard.lastId = id;
+      this.#deliverAll(shard, parseBatch(batch));
+    });
+  }
+
+  #enqueue(number: number, shard: Shard, work: () => Promise<void>): void {
+    shard.queue = shard.queue.then(work).catch((error: unknown) => this.#onTrouble(`Updates of shard ${number} are delayed`, error));
+  }
+
+  async #fillGap(number: number, shard: Shard): Promise<void> {
+    for await (const { id, live } of readStream(this.#redis, number, `(${shard.lastId}`)) {
+      shard.lastId = id;
+      this.#deliverAll(shard, live);
+    }
+  }
+
+  #deliverAll(shard: Shard, updates: readonly Update[]): void {
+    for (const update of updates) if (shard.trips.has(update.tripId)) this.#deliver(update);
+  }
+}
+
+/** Is stream id `a` after `b`? */
+function isAfter(a: string, b: string): boolean {
+  const [aMs = 0, aSeq = 0] = a.split('-').map(Number);
+  const [bMs = 0, bSeq = 0] = b.split('-').map(Number);
+  return aMs > bMs || (aMs === bMs && aSeq > bSeq);
+}

@@ -1,0 +1,157 @@
+import type { Redis } from 'ioredis';
+import type { Reported, Update } from '../../contracts/location.ts';
+import { closedKey, shardChannel, shardCount, shardKeys, shardOf } from '../../lib/location-keys.ts';
+import { parseBatch, readStream } from '../../lib/location-stream.ts';
+import { defineScripts } from './scripts.ts';
+
+/** A trip cannot be opened again for this long after its end, s. */
+const closedForS = 86_400;
+/** Missed updates go back this far, ms. */
+const missedMs = 600_000;
+/** A trip that has been silent for this long is not near anything any more, ms. */
+const silentMs = 600_000;
+/** Redis' Lua unpacks some 8,000 values at once; an update takes three. */
+const maxPerScript = 500;
+
+/** How many updates of a batch met which end; `failed` ones were not processed and may be tried again. */
+export interface BatchOutcome {
+  accepted: number;
+  late: number;
+  notActive: number;
+  failed: Reported[];
+}
+
+const scriptKeys = (shard: number) => {
+  const { active, last, geo, stream, head } = shardKeys(shard);
+  return [active, last, geo, stream, head];
+};
+
+/** `<timestamp> <at> <JSON>` → the update. */
+function parseLast(value: string | null | undefined): Update | null {
+  if (!value) return null;
+  const [, at, json] = /^\d+ (\d+) (.*)$/s.exec(value) ?? [];
+  return at && json ? (parseBatch(`{"at":${at},"updates":[${json}]}`)[0] ?? null) : null;
+}
+
+/** Where active trips are, in Redis: the index, the last positions and an hour of history. */
+export class LiveIndex {
+  readonly #redis: Redis;
+  readonly #retentionMs: number;
+
+  constructor(redis: Redis, retentionMs: number) {
+    this.#redis = redis;
+    this.#retentionMs = retentionMs;
+    defineScripts(redis);
+  }
+
+  /** From now on this driver's updates count, unless the trip is over already. Whose updates count is answered. */
+  open(tripId: string, driverId: string): Promise<string | null> {
+    const shard = shardOf(tripId);
+    return this.#redis.openTrip(shardKeys(shard).active, closedKey(shard, tripId), tripId, driverId);
+  }
+
+  /** When this has answered the trip is in no index. */
+  async close(tripId: string): Promise<void> {
+    const shard = shardOf(tripId);
+    const { active, last, geo } = shardKeys(shard);
+    await this.#redis.closeTrip(active, last, geo, closedKey(shard, tripId), tripId, closedForS);
+  }
+
+  /** A batch, at most one update for each trip: one pipeline, a script for each shard. */
+  async apply(updates: readonly Reported[]): Promise<BatchOutcome> {
+    const shards = new Map<number, Reported[][]>();
+    for (const update of updates) {
+      const shard = shardOf(update.tripId);
+      const chunks = shards.get(shard) ?? [[]];
+      shards.set(shard, chunks);
+      const chunk = chunks.at(-1);
+      if (chunk && chunk.length < maxPerScript) chunk.push(update);
+      else chunks.push([update]);
+    }
+    const calls = [...shards].flatMap(([shard, chunks]) => chunks.map((chunk) => ({ shard, chunk })));
+    const pipeline = this.#redis.pipeline();
+    for (const { shard, chunk } of calls) {
+      const args = chunk.flatMap((u) => [u.tripId, u.userId, u.timestamp, u.lng, u.lat, JSON.stringify(u)]);
+      pipeline.applyBatch(...scriptKeys(shard), shardChannel(shard), this.#retentionMs, ...args);
+    }
+    const results = await pipeline.exec();
+    const outcome: BatchOutcome = { accepted: 0, late: 0, notActive: 0, failed: [] };
+    for (const [index, { chunk }] of calls.entries()) {
+      const [error, letters] = results?.[index] ?? [new Error('No answer')];
+      if (error || typeof letters !== 'string') outcome.failed.push(...chunk);
+      else {
+        for (const letter of letters) {
+          if (letter === 'A') outcome.accepted++;
+          else if (letter === 'L') outcome.late++;
+          else outcome.notActive++;
+        }
+      }
+    }
+    return outcome;
+  }
+
+  /** Puts a backlog's points, oldest first and not empty, into the stream; kept when this has answered. */
+  async append(tripId: string, driverId: string, points: readonly Reported[]): Promise<void> {
+    const newest = points.at(-1);
+    if (!newest) return;
+    const shard = shardOf(tripId);
+    const { timestamp, lng, lat } = newest;
+    const newestJson = JSON.stringify(newest);
+    const head = [shardChannel(shard), this.#retentionMs, tripId, driverId];
+    await this.#redis.appendBacklog(...scriptKeys(shard), ...head, timestamp, lng, lat, newestJson, JSON.stringify(points));
+  }
+
+  /** The driver whose updates count, and the last position. */
+  async state(tripId: string): Promise<{ driverId: string | null; last: Update | null }> {
+    const { active, last } = shardKeys(shardOf(tripId));
+    const [driver, position] = (await this.#redis.pipeline().hget(active, tripId).hget(last, tripId).exec()) ?? [];
+    if (!driver || !position || driver[0] || position[0]) throw new Error('Redis did not answer');
+    return { driverId: typeof driver[1] === 'string' ? driver[1] : null, last: parseLast(position[1] as string | null) };
+  }
+
+  /** The last update, and those that went to the trip's room with `at` ≥ `after`, at most 10 min back. */
+  async missed(tripId: string, after: number | undefined): Promise<{ last: Update | null; missed: Update[] }> {
+    const { last } = await this.state(tripId);
+    if (after === undefined) return { last, missed: [] };
+    const missed: Update[] = [];
+    const start = Math.max(after, Date.now() - missedMs);
+    for await (const { live } of readStream(this.#redis, shardOf(tripId), String(start))) {
+      for (const update of live) if (update.tripId === tripId) missed.push(update);
+    }
+    return { last, missed };
+  }
+
+  /** Every known point of a trip since `since` (server time, ms), by the phone's time; equal ones once. */
+  async track(tripId: string, since: number): Promise<Update[]> {
+    const points = new Map<number, Update>();
+    for await (const { live, history } of readStream(this.#redis, shardOf(tripId), String(since))) {
+      for (const update of [...live, ...history]) if (update.tripId === tripId) points.set(update.timestamp, update);
+    }
+    return [...points.values()].sort((a, b) => a.timestamp - b.timestamp);
+  }
+
+  /** Active trips within `radiusM` of a point, nearest first; ones that fell silent are left out. */
+  async nearby(lat: number, lng: number, radiusM: number, limit: number) {
+    const search = this.#redis.pipeline();
+    for (let shard = 0; shard < shardCount; shard++) {
+      search.geosearch(shardKeys(shard).geo, 'FROMLONLAT', lng, lat, 'BYRADIUS', radiusM, 'm', 'ASC', 'COUNT', limit, 'WITHDIST', 'WITHCOORD');
+    }
+    type Hit = [tripId: string, distance: string, position: [lng: string, lat: string]];
+    const hits = ((await search.exec()) ?? []).flatMap(([error, found]) => {
+      if (error) throw error;
+      return found as Hit[];
+    });
+    hits.sort((a, b) => Number(a[1]) - Number(b[1]));
+    const nearest = hits.slice(0, limit);
+    if (nearest.length === 0) return [];
+    const lasts = this.#redis.pipeline();
+    for (const [tripId] of nearest) lasts.hget(shardKeys(shardOf(tripId)).last, tripId);
+    const seen = (await lasts.exec()) ?? [];
+    const oldest = Date.now() - silentMs;
+    return nearest.flatMap(([tripId, distance, [x, y]], index) => {
+      const last = parseLast(seen[index]?.[1] as string | null);
+      if (!last || last.at < oldest) return [];
+      return [{ tripId, lat: Number(y), lng: Number(x), distanceM: Math.round(Number(distance)) }];
+    });
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * Live positions: buffers what gateways report and lets Redis take it in once a second; last positions, nearby
+ * trips, tracks. Owns the location keys in Redis. Any node may do any trip's work: correctness is in the scripts.
+ */
+import type { Reported } from '../../contracts/location.ts';
+import type { Trip } from '../../contracts/trips.ts';
+import { defineService } from '../../lib/define-service.ts';
+import { AppError } from '../../lib/errors.ts';
+import { redis } from '../../mixins/redis.ts';
+import { judgeBacklog } from './backlog.ts';
+import { LatestPerUser } from './latest-per-user.ts';
+import { LiveIndex } from './live-index.ts';
+
+/** A backlog is taken up to this long after the trip's end, ms. */
+const backlogForMs = 86_400_000;
+
+/** ISO 8601 or epoch ms. */
+function parseTime(text: string | undefined, field: string, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
+  if (Number.isNaN(ms)) throw new AppError('VALIDATION', { fields: [{ path: field, message: 'must be ISO 8601 or epoch ms' }] });
+  return ms;
+}
+
+export default defineService({
+  name: 'location',
+  mixins: [redis()],
+  state: () => ({
+    buffer: new LatestPerUser<Reported>(),
+    /** The batch under way; batches follow one another. */
+    batch: Promise.resolve(),
+    timer: undefined as NodeJS.Timeout | undefined,
+    liveIndex: undefined as LiveIndex | undefined,
+  }),
+
+  methods: {
+    index(): LiveIndex {
+      if (!this.liveIndex) throw new AppError('UNAVAILABLE');
+      return this.liveIndex;
+    },
+
+    count(outcome: 'accepted' | 'superseded' | 'late' | 'not-active' | 'retried', by: number): void {
+      if (by > 0) this.broker.metrics.increment('location.updates.total', { outcome }, by);
+    },
+
+    /** Processes what is buffered. What Redis did not take goes back, unless something newer has come. */
+    async processBatch(): Promise<void> {
+      const updates = this.buffer.take();
+      if (updates.length === 0) return;
+      const stopTimer = this.broker.metrics.timer('location.batch.time');
+      const outcome = await this.index()
+        .apply(updates)
+        .catch((error: unknown) => {
+          this.logger.warn('A batch of locations waits for Redis', { updates: updates.length, error });
+          return { accepted: 0, late: 0, notActive: 0, failed: updates };
+        });
+      stopTimer();
+      for (const update of outcome.failed) this.buffer.add(update);
+      this.count('accepted', outcome.accepted);
+      this.count('late', outcome.late);
+      this.count('not-active', outcome.notActive);
+      this.count('retried', outcome.failed.length);
+      this.broker.metrics.set('location.buffer.size', this.buffer.size);
+    },
+
+    flushBuffer(): Promise<void> {
+      this.batch = this.batch.then(() => this.processBatch());
+      return this.batch;
+    },
+  },
+
+  actions: {
+    report: {
+      permissions: 'internal',
+      // The buffer is bounded by the number of trips; queueing or opening a breaker would only add delay
+      bulkhead: { enabled: false },
+      circuitBreaker: { enabled: false },
+      async handler(ctx) {
+        let superseded = 0;
+        for (const update of ctx.params.updates) if (!this.buffer.add(update)) superseded++;
+        this.count('superseded', superseded);
+        return { taken: ctx.params.updates.length };
+      },
+    },
+
+    open: {
+      permissions: 'internal',
+      async handler(ctx) {
+        await this.index().open(ctx.params.tripId, ctx.params.driverId);
+        return null;
+      },
+    },
+
+    close: {
+      permissions: 'internal',
+      async handler(ctx) {
+        // The last positions before the end belong to the trip
+        await this.flushBuffer();
+        await this.index().close(ctx.params.tripId);
+        return null;
+      },
+    },
+
+    state: {
+      permissions: 'user',
+      async handler(ctx) {
+        const { tripId } = ctx.params;
+        const state = await this.index().state(tripId);
+        if (state.driverId !== null) return state;
+        // Nobody opened it, or it is not active: trips knows
+        const trip = await ctx.call('trips.authorize', { id: tripId, as: 'watch' });
+        if (trip.status !== 'active') return state;
+        return { driverId: await this.index().open(tripId, trip.driverId), last: state.last };
+      },
+    },
+
+    missed: {
+      permissions: 'internal',
+      async handler(ctx) {
+        return this.index().missed(ctx.params.tripId, ctx.params.after);
+      },
+    },
+
+    nearby: {
+      permissions: ['driver', 'viewer', 'support', 'operations', 'super-admin'],
+      rest: { method: 'GET', path: '/trips/nearby' },
+      async handler(ctx) {
+        const { lat, lng, radiusM, limit } = ctx.params;
+        return { trips: await this.index().nearby(lat, lng, radiusM, limit) };
+      },
+    },
+
+    track: {
+      permissions: 'user',
+      rest: { method: 'GET', path: '/trips/:id/track' },
+      async handler(ctx) {
+        const from = parseTime(ctx.params.from, 'from', 0);
+        const to = parseTime(ctx.params.to, 'to', Number.POSITIVE_INFINITY);
+        const trip = await ctx.call('trips.authorize', { id: ctx.params.id, as: 'watch' });
+        const since = trip.startedAt === null ? Date.now() : Date.parse(trip.startedAt);
+        const points = (await this.index().track(trip.id, since)).filter((p) => p.timestamp >= from && p.timestamp <= to);
+        return {
+          type: 'Feature' as const,
+          geometry: { type: 'LineString' as const, coordinates: points.map((p): [number, number] => [p.lng, p.lat]) },
+          properties: { tripId: trip.id, times: points.map((p) => p.timestamp) },
+        };
+      },
+    },
+
+    backlog: {
+      permissions: 'user',
+      rest: { method: 'POST', path: '/trips/:id/locations' },
+      async handler(ctx) {
+        const { id: tripId, updates } = ctx.params;
+        const trip: Trip = await ctx.call('trips.authorize', { id: tripId, as: 'watch' });
+        const { driverId } = trip;
+        if (ctx.meta.user?.id !== driverId) throw new AppError('LOCATION_NOT_DRIVER');
+        const endedAt = trip.endedAt === null ? null : Date.parse(trip.endedAt);
+        const isOver = endedAt !== null && Date.now() > endedAt + backlogForMs;
+        if (trip.startedAt === null || isOver) throw new AppError('LOCATION_TRIP_NOT_ACTIVE');
+        const { accepted, points, rejected } = judgeBacklog(updates, { startedAt: Date.parse(trip.startedAt), endedAt }, Date.now());
+        await this.index().append(tripId, driverId, points.map((point) => ({ ...point, tripId, userId: driverId })));
+        return { accepted, rejected };
+      },
+    },
+
+    flush: {
+      permissions: 'internal',
+      async handler() {
+        await this.flushBuffer();
+        return null;
+      },
+    },
+  },
+
+  async started() {
+    const { metrics } = this.broker;
+    metrics.register({ type: 'counter', name: 'location.updates.total', labelNames: ['outcome'], description: 'Updates by outcome' });
+    metrics.register({ type: 'gauge', name: 'location.buffer.size', description: 'Updates waiting for the next batch' });
+    metrics.register({ type: 'histogram', name: 'location.batch.time', unit: 'ms', quantiles: true, description: 'Time of a batch in Redis' });
+    this.liveIndex = new LiveIndex(this.redis, this.config.locationRetentionMs);
+    this.timer = setInterval(() => void this.flushBuffer(), this.config.locationTickMs);
+  },
+
+  async stopped() {
+    clearInterval(this.timer);
+    // R2.5 +: what is buffered is handed out before the node goes
+    await this.flushBuffer();
+  },
+});

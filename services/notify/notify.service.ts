@@ -1,0 +1,82 @@
+/**
+ * Sends messages to people. Owns the queue; a message is safe once it is in Redis. Never logs what a message says or
+ * to whom it goes.
+ */
+import { randomUUID } from 'node:crypto';
+import type { z } from 'zod';
+import type { notify } from '../../contracts/notify.ts';
+import { defineService } from '../../lib/define-service.ts';
+import { ProviderError } from '../../lib/providers/provider-error.ts';
+import type { SmsProvider } from '../../lib/providers/sms.ts';
+import { createTwilioSms } from '../../lib/providers/twilio-sms.ts';
+import { queue } from '../../mixins/queue.ts';
+import { renderText } from './templates.ts';
+
+type Message = z.output<typeof notify.actions.send.params> & { expiresAt: number };
+
+interface Sender {
+  sms?: SmsProvider;
+  broker: { metrics: { increment(name: string, labels: Record<string, string>): void } };
+}
+
+/** Attempts of one message: 1, 2, 4 … s apart, with jitter. */
+const attempts = 4;
+const sendTimeoutMs = 5000;
+
+export default defineService({
+  name: 'notify',
+  mixins: [
+    queue<Message>({
+      name: 'notify',
+      concurrency: 50,
+      async process(message, job) {
+        const { sms, broker } = this as typeof this & Sender;
+        const count = (outcome: string) => broker.metrics.increment('notify.sms.total', { outcome });
+        if (!sms) throw new Error('The SMS provider is not ready');
+        const expired = Date.now() > message.expiresAt;
+        if (!expired) {
+          const body = renderText(message.template, message.data);
+          await sms.send({ to: message.to, body }, { timeoutMs: sendTimeoutMs }).catch(async (error: unknown) => {
+            if (error instanceof ProviderError && error.permanent) await job.discard();
+            throw error;
+          });
+        }
+        count(expired ? 'expired' : 'sent');
+        // The finished job stays a while so that its key is not sent twice; code and number do not
+        await job.update({ ...message, to: '', data: {} });
+      },
+      onExhausted(message, error) {
+        this.broker.metrics.increment('notify.sms.total', { outcome: 'failed' });
+        this.logger.error('A message could not be delivered', { template: message.template, error });
+      },
+    }),
+  ],
+  state: () => ({ sms: undefined as SmsProvider | undefined }),
+
+  actions: {
+    send: {
+      permissions: 'internal',
+      async handler(ctx) {
+        const { idempotencyKey, expiresInMs, template, data } = ctx.params;
+        renderText(template, data);
+        const jobId = idempotencyKey || randomUUID();
+        await this.enqueue(
+          { ...ctx.params, expiresAt: Date.now() + expiresInMs },
+          { jobId, attempts, backoff: { type: 'jittered' } },
+        );
+        return { notificationId: jobId };
+      },
+    },
+  },
+
+  async started() {
+    const { twilioAccountSid, twilioAuthToken, twilioFrom, twilioBaseUrl } = this.config;
+    this.broker.metrics.register({ type: 'counter', name: 'notify.sms.total', labelNames: ['outcome'], description: 'SMS by outcome' });
+    this.sms = createTwilioSms({
+      accountSid: twilioAccountSid,
+      authToken: twilioAuthToken,
+      from: twilioFrom,
+      ...(twilioBaseUrl ? { baseUrl: twilioBaseUrl } : {}),
+    });
+  },
+});

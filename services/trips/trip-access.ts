@@ -1,0 +1,25 @@
+import { adminRoles } from '../../contracts/common.ts';
+import type { Caller } from '../../lib/permissions.ts';
+import type { TripStep } from './trip-state.ts';
+
+interface Parties {
+  riderId: string;
+  driverId: string | null;
+}
+
+const isAdmin = ({ role }: Caller) => adminRoles.some((admin) => admin === role);
+const canSteer = ({ role }: Caller) => role === 'operations' || role === 'super-admin';
+
+/** Its rider, its driver and admins see a trip; only its driver drives it. */
+export function mayAccess(trip: Parties, caller: Caller, as: 'watch' | 'drive'): boolean {
+  if (as === 'drive') return caller.id === trip.driverId;
+  return caller.id === trip.riderId || caller.id === trip.driverId || isAdmin(caller);
+}
+
+/** The driver starts and ends; rider and driver cancel; operations may end or cancel what got stuck. */
+export function mayStep(trip: Parties, caller: Caller, step: Exclude<TripStep, 'accept'>): boolean {
+  const isDriver = caller.id === trip.driverId;
+  if (step === 'start') return isDriver;
+  if (step === 'end') return isDriver || canSteer(caller);
+  return isDriver || caller.id === trip.riderId || canSteer(caller);
+}

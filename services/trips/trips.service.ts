@@ -1,0 +1,213 @@
+/**
+ * From booking to the end of the trip. Owns the trips; a booking and the trip it becomes are one record, so that each
+ * step is one write. Emits trip.accepted, started, ended, cancelled, and tells the admin feed. Never moves a trip
+ * backwards.
+ */
+import { adminRoles } from '../../contracts/common.ts';
+import type { FeedEvent, FeedKind } from '../../contracts/feed.ts';
+import type { EventPayload } from '../../contracts/index.ts';
+import type { Trip, TripStatus } from '../../contracts/trips.ts';
+import type { Calls } from '../../lib/context.ts';
+import { defineService } from '../../lib/define-service.ts';
+import { AppError } from '../../lib/errors.ts';
+import { randomId } from '../../lib/ids.ts';
+import type { Caller } from '../../lib/permissions.ts';
+import { feed, type WithPending } from '../../mixins/feed.ts';
+import { store } from '../../mixins/store.ts';
+import { mayAccess, mayStep } from './trip-access.ts';
+import { allowedFrom, nextStatus, type TripStep } from './trip-state.ts';
+
+interface TripRecord extends WithPending, Omit<Trip, 'id' | 'driverId'> {
+  driverId: string | null;
+}
+
+/** A record that a driver has accepted is a trip. */
+const toTrip = ({ _id, driverId, ...record }: TripRecord): Trip => {
+  if (driverId === null) throw new AppError('TRIP_NOT_FOUND');
+  return { id: _id, driverId, ...record };
+};
+
+const requireCaller = (user: Caller | null | undefined): Caller => {
+  if (!user) throw new AppError('UNAUTHENTICATED');
+  return user;
+};
+
+type TripEvent = 'trip.accepted' | 'trip.started' | 'trip.ended' | 'trip.cancelled';
+
+export default defineService({
+  name: 'trips',
+  mixins: [
+    store<TripRecord>('trips', [
+      { fields: ['bookingId'], unique: true },
+      { fields: ['riderId'] },
+      { fields: ['driverId'] },
+      { fields: ['hasPending'] },
+      { fields: ['status', 'departAt'] },
+    ]),
+    feed(),
+  ],
+
+  methods: {
+    async tripById(id: string): Promise<TripRecord> {
+      const record = await this.store.get(id);
+      if (!record || record.driverId === null) throw new AppError('TRIP_NOT_FOUND');
+      return record;
+    },
+
+    /**
+     * Moves a record by one step with its feed event in the same write. Of two requests that race one wins; the
+     * other sees TRIP_WRONG_STATE.
+     */
+    async step(record: TripRecord, step: TripStep, kind: FeedKind, set: Partial<TripRecord>): Promise<TripRecord> {
+      const status = nextStatus(record.status, step);
+      if (status === null) throw new AppError('TRIP_WRONG_STATE');
+      const version = record.version + 1;
+      const { _id: tripId, riderId } = record;
+      const event = { kind, version, at: Date.now(), data: { tripId, riderId, driverId: set.driverId ?? record.driverId } } as FeedEvent;
+      const changed = await this.store.update(
+        { _id: tripId, version: record.version, status: { $in: allowedFrom(step) } },
+        { $set: { ...set, status, hasPending: true }, $inc: { version: 1 }, $push: { pending: event } },
+      );
+      if (changed === 0) throw new AppError('TRIP_WRONG_STATE');
+      return { ...record, ...set, status, version };
+    },
+
+    /**
+     * Takes an active trip out of the location index before its state says that it is over: when either fails, the
+     * same request works again. A trip that is not active is left alone: it may be about to start.
+     */
+    async closeLocation(ctx: Calls, record: TripRecord, step: 'end' | 'cancel'): Promise<void> {
+      if (record.status !== 'active' || nextStatus(record.status, step) === null) return;
+      await ctx.call('location.close', { tripId: record._id });
+    },
+
+    /** Tells those who react. Hints: each also finds out by itself. */
+    async announce(ctx: Calls, event: TripEvent, trip: Trip): Promise<void> {
+      const { id: tripId, riderId, driverId, status } = trip;
+      const payload: EventPayload<TripEvent> = { tripId, riderId, driverId, status, at: Date.now() };
+      await Promise.all([ctx.emit(event, payload), this.publishPending(tripId)]);
+    },
+  },
+
+  actions: {
+    book: {
+      permissions: ['rider', 'driver'],
+      rest: { method: 'POST', path: '/bookings', status: 201, location: '/bookings/:id' },
+      async handler(ctx) {
+        const riderId = requireCaller(ctx.meta.user).id;
+        const key = randomId();
+        const [tripId, bookingId] = [`trp_${key}`, `bkg_${key}`];
+        const { from, to, departAt } = ctx.params;
+        const event: FeedEvent = {
+          kind: 'booking.created',
+          version: 1,
+          at: Date.now(),
+          data: { bookingId, riderId, from, to, departAt },
+        };
+        const status: TripStatus = 'requested';
+        const record = { bookingId, riderId, driverId: null, status, from, to, departAt, startedAt: null, endedAt: null };
+        await this.store.insert({ _id: tripId, ...record, version: 1, pending: [event], hasPending: true });
+        await this.publishPending(tripId);
+        return { id: bookingId, status, riderId, from, to, departAt, tripId: null };
+      },
+    },
+
+    accept: {
+      permissions: ['driver'],
+      rest: { method: 'POST', path: '/bookings/:id/accept', status: 201, location: '/trips/:id' },
+      async handler(ctx) {
+        const driverId = requireCaller(ctx.meta.user).id;
+        const record = await this.store.findOne({ bookingId: ctx.params.id });
+        if (!record) throw new AppError('BOOKING_NOT_FOUND');
+        if (record.riderId === driverId) throw new AppError('OWN_BOOKING');
+        if (this.config.requireVerifiedDrivers) {
+          const { verified } = await ctx.call('accounts.driverStatus', { userId: driverId });
+          if (!verified) throw new AppError('DRIVER_NOT_VERIFIED');
+        }
+        const trip = toTrip(await this.step(record, 'accept', 'trip.accepted', { driverId }));
+        await this.announce(ctx, 'trip.accepted', trip);
+        return trip;
+      },
+    },
+
+    start: {
+      permissions: 'user',
+      rest: { method: 'POST', path: '/trips/:id/start' },
+      async handler(ctx) {
+        const record = await this.tripById(ctx.params.id);
+        if (!mayStep(record, requireCaller(ctx.meta.user), 'start')) throw new AppError('TRIP_FORBIDDEN');
+        const trip = toTrip(await this.step(record, 'start', 'trip.started', { startedAt: new Date().toISOString() }));
+        // Without this call location finds out at the driver's first update
+        await ctx
+          .call('location.open', { tripId: trip.id, driverId: trip.driverId })
+          .catch((error: unknown) => ctx.logger.warn('Location will open the trip by itself', { tripId: trip.id, error }));
+        await this.announce(ctx, 'trip.started', trip);
+        return trip;
+      },
+    },
+
+    end: {
+      permissions: 'user',
+      rest: { method: 'POST', path: '/trips/:id/end' },
+      async handler(ctx) {
+        const record = await this.tripById(ctx.params.id);
+        if (!mayStep(record, requireCaller(ctx.meta.user), 'end')) throw new AppError('TRIP_FORBIDDEN');
+        await this.closeLocation(ctx, record, 'end');
+        const trip = toTrip(await this.step(record, 'end', 'trip.ended', { endedAt: new Date().toISOString() }));
+        await this.announce(ctx, 'trip.ended', trip);
+        return trip;
+      },
+    },
+
+    cancel: {
+      permissions: 'user',
+      rest: { method: 'POST', path: '/trips/:id/cancel' },
+      async handler(ctx) {
+        const record = await this.tripById(ctx.params.id);
+        if (!mayStep(record, requireCaller(ctx.meta.user), 'cancel')) throw new AppError('TRIP_FORBIDDEN');
+        await this.closeLocation(ctx, record, 'cancel');
+        const trip = toTrip(await this.step(record, 'cancel', 'trip.cancelled', { endedAt: new Date().toISOString() }));
+        await this.announce(ctx, 'trip.cancelled', trip);
+        return trip;
+      },
+    },
+
+    get: {
+      permissions: 'user',
+      rest: { method: 'GET', path: '/trips/:id' },
+      async handler(ctx) {
+        const record = await this.tripById(ctx.params.id);
+        if (!mayAccess(record, requireCaller(ctx.meta.user), 'watch')) throw new AppError('TRIP_FORBIDDEN');
+        return toTrip(record);
+      },
+    },
+
+    list: {
+      permissions: 'user',
+      rest: { method: 'GET', path: '/trips' },
+      async handler(ctx) {
+        const { status, limit, after } = ctx.params;
+        const { id, role } = requireCaller(ctx.meta.user);
+        const mine = adminRoles.some((admin) => admin === role) ? {} : { $or: [{ riderId: id }, { driverId: id }] };
+        const query = {
+          ...mine,
+          driverId: { $ne: null },
+          ...(status ? { status } : {}),
+          ...(after ? { _id: { $gt: after } } : {}),
+        };
+        const found = await this.store.find(query, { sort: ['_id'], limit: limit + 1 });
+        const page = found.slice(0, limit).map(toTrip);
+        return { trips: page, next: found.length > limit ? (page.at(-1)?.id ?? null) : null };
+      },
+    },
+
+    authorize: {
+      permissions: 'user',
+      async handler(ctx) {
+        const record = await this.tripById(ctx.params.id);
+        if (!mayAccess(record, requireCaller(ctx.meta.user), ctx.params.as)) throw new AppError('TRIP_FORBIDDEN');
+        return toTrip(record);
+      },
+    },
+  },
+});

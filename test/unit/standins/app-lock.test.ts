@@ -1,0 +1,55 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { takeAppLock } from '../../../lib/standins/app-lock.ts';
+
+let dir: string;
+let path: string;
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'app-lock-'));
+  path = join(dir, 'app.pid');
+});
+
+afterEach(async () => {
+  await rm(dir, { recursive: true });
+});
+
+describe('takeAppLock', () => {
+  test('refuses a second taker until the first gives it back', async () => {
+    const release = await takeAppLock(path);
+    await expect(takeAppLock(path)).rejects.toThrow(`already in use by process ${process.pid}`);
+
+    await release();
+    const releaseAgain = await takeAppLock(path);
+    await releaseAgain();
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test.each([
+    ['an owner that is dead', '4194305 1\n'],
+    ['an owner whose pid runs something else now', `${process.pid} 1\n`],
+    ['a file that names nobody', 'garbage'],
+    ['an empty file', ''],
+  ])('takes over from %s', async (_, content) => {
+    await writeFile(path, content);
+    const release = await takeAppLock(path);
+    expect(await readFile(path, 'utf8')).toMatch(new RegExp(`^${process.pid} [0-9]+\n$`));
+    await release();
+  });
+
+  test('goes to exactly one of many that find a stale lock at once', async () => {
+    await writeFile(path, '4194305 1\n');
+    const taken = await Promise.allSettled(Array.from({ length: 10 }, () => takeAppLock(path)));
+    expect(taken.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    expect(await readdir(dir)).toEqual(['app.pid']);
+  });
+
+  test('does not remove the lock of a successor', async () => {
+    const release = await takeAppLock(path);
+    await writeFile(path, '1 1\n');
+    await release();
+    expect(await readFile(path, 'utf8')).toBe('1 1\n');
+  });
+});

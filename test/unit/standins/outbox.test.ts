@@ -1,0 +1,33 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { Outbox } from '../../../lib/standins/outbox.ts';
+import type { OutboxMessage } from '../../../lib/standins/outbox.ts';
+
+function message(index: number, to: string): OutboxMessage {
+  const at = new Date(index).toISOString();
+  return { id: String(index), channel: 'sms', provider: 'twilio', to, template: null, text: 'hello', at };
+}
+
+describe('Outbox', () => {
+  test('lists the newest of what matches, within its bound', () => {
+    const recipients = fc.array(fc.constantFrom('+14155550100', '+14155550101'), { maxLength: 60 });
+    fc.assert(
+      fc.property(
+        recipients,
+        fc.integer({ min: 1, max: 20 }),
+        fc.integer({ min: 1, max: 20 }),
+        (tos, max, limit) => {
+          const outbox = new Outbox(max);
+          const all = tos.map((to, index) => message(index, to));
+          for (const each of all) outbox.add(each);
+
+          const kept = all.slice(-max).reverse();
+          const to = '+14155550100';
+          expect(outbox.list()).toEqual(kept);
+          expect(outbox.list({ to, limit })).toEqual(kept.filter((each) => each.to === to).slice(0, limit));
+          expect(outbox.list({ channel: 'email' })).toEqual([]);
+        },
+      ),
+    );
+  });
+});
