@@ -143,7 +143,7 @@ type Camel<S extends string> = S extends `${infer Head}_${infer Tail}`
   : Lowercase<S>;
 
 /** The configuration as the code reads it: `API_PORT` is `config.apiPort`. Frozen. */
-export type Config = Readonly<{ [K in keyof Environment & string as Camel<K>]: Environment[K] }>;
+export type Config = Readonly<{ [K in keyof Environment as Camel<K>]: Environment[K] }>;
 
 const camel = (key: string) =>
   key.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());

@@ -48,11 +48,13 @@ export function errorCode(error: unknown): ErrorCode {
   return (typeof error.type === 'string' && foreignTypes[error.type]) || 'INTERNAL';
 }
 
+// Errors with a code of ours are made by AppError alone, here or on another node
+const detailsOf = (error: { data?: unknown }) => (error.data ?? {}) as ErrorDetails;
+
 /** What a client is told: the catalogue's words, never the error's own, and never a stack. */
 export function publicError(error: unknown, requestId?: string): PublicError {
   const code = errorCode(error);
-  const details: ErrorDetails =
-    error instanceof Errors.MoleculerError && isCode(error.type) ? (error.data ?? {}) : {};
+  const details = error instanceof Errors.MoleculerError && isCode(error.type) ? detailsOf(error) : {};
   return {
     code,
     message: errorCatalogue[code].message,

@@ -24,7 +24,7 @@ export function connectRedis(
   name: RedisName,
   extra: { subscriber?: boolean } = {},
 ): Redis {
-  const redis = new Redis(redisUrl(broker, name), {
+  const connection = new Redis(redisUrl(broker, name), {
     lazyConnect: true,
     // ioredis lets this timer run after a disconnect; its 2 s would hold a process that has stopped
     disconnectTimeout: 50,
@@ -32,10 +32,10 @@ export function connectRedis(
     maxRetriesPerRequest: extra.subscriber ? null : 2,
     retryStrategy: (attempt) => Math.min(2000, 50 * 2 ** Math.min(attempt, 6)) * (0.5 + Math.random() / 2),
   });
-  redis.on('error', (error: Error) =>
+  connection.on('error', (error: Error) =>
     broker.logger.warn('Redis connection trouble', { redis: name, error: error.message }),
   );
-  return redis;
+  return connection;
 }
 
 /** `this.redis` (main) or `this.sosRedis`, connected while the service runs. */

@@ -46,7 +46,7 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
       name: 'standins',
       // After every service and the broker's connections are gone
       async stopped() {
-        for (const stop of stops.reverse()) await stop();
+        for (const stop of stops.toReversed()) await stop();
       },
     },
   };

@@ -260,7 +260,7 @@ export default defineService({
       async handler(ctx) {
         const { userId } = ctx.params;
         const cached = await this.redis.get(contactsKey(userId)).catch(() => null);
-        if (cached) return { contacts: JSON.parse(cached) };
+        if (cached) return { contacts: JSON.parse(cached) as Contact[] };
         const user = await this.userById(userId);
         await this.cacheContacts(user).catch((error: unknown) =>
           ctx.logger.warn('Contacts could not be cached', { error }),

@@ -141,7 +141,8 @@ export default defineService({
       socket.conn.on('packet', ({ data }: { data?: unknown }) => {
         bytes = typeof data === 'string' || Buffer.isBuffer(data) ? Buffer.byteLength(data) : 0;
       });
-      socket.use(([event, ...args]) => {
+      socket.use((packet) => {
+        const [event, ...args]: unknown[] = packet;
         const answer = args.at(-1);
         const payload = args.length > (isAnswer(answer) ? 1 : 0) ? args[0] : undefined;
         const respond = async () => {

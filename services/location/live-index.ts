@@ -143,7 +143,7 @@ export class LiveIndex {
       for (const update of [...live, ...history])
         if (update.tripId === tripId) points.set(update.timestamp, update);
     }
-    return [...points.values()].sort((a, b) => a.timestamp - b.timestamp);
+    return [...points.values()].toSorted((a, b) => a.timestamp - b.timestamp);
   }
 
   /** Active trips within `radiusM` of a point, nearest first; ones that fell silent are left out. */
