@@ -42,7 +42,7 @@ const foreignTypes: Record<string, ErrorCode> = {
 };
 
 /** The code for any error; INTERNAL for what nobody foresaw. */
-export function errorCode(error: unknown): ErrorCode {
+function errorCode(error: unknown): ErrorCode {
   if (!(error instanceof Error) || !('type' in error)) return 'INTERNAL';
   if (isCode(error.type)) return error.type;
   return (typeof error.type === 'string' && foreignTypes[error.type]) || 'INTERNAL';
