@@ -13,8 +13,8 @@ import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
 import { contractsMiddleware } from './lib/middlewares/contracts.ts';
 import { permissionsMiddleware } from './lib/middlewares/permissions.ts';
-import { welcome } from './lib/welcome.ts';
 import { startStandins } from './lib/standins/index.ts';
+import { welcome } from './lib/welcome.ts';
 
 /** Ties the configuration to the broker and keeps the process's state for /readyz. */
 const lifecycle = (config: Config): Middleware => ({
@@ -87,7 +87,10 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
 export default async function runnerOptions(): Promise<BrokerOptions> {
   try {
     const [major = 0] = process.versions.node.split('.').map(Number);
-    if (major < 24) throw new ConfigError([{ key: 'node', message: `version 24 is needed, this is ${process.version}; start with npm start` }]);
+    if (major < 24)
+      throw new ConfigError([
+        { key: 'node', message: `version 24 is needed, this is ${process.version}; start with npm start` },
+      ]);
     // moleculer-runner looks for the names in SERVICES below SERVICEDIR
     if (process.env['SERVICES'] && existsSync('services')) process.env['SERVICEDIR'] ??= 'services';
     const configured = loadConfig(process.env);
@@ -96,7 +99,9 @@ export default async function runnerOptions(): Promise<BrokerOptions> {
     if (config.nodeEnv !== 'development') return options;
     return { ...options, started: () => void process.stdout.write(`${welcome(config)}\n`) };
   } catch (error) {
-    process.stderr.write(`${error instanceof Error ? (error instanceof ConfigError ? error.message : error.stack) : String(error)}\n`);
+    process.stderr.write(
+      `${error instanceof Error ? (error instanceof ConfigError ? error.message : error.stack) : String(error)}\n`,
+    );
     process.exit(1);
   }
 }

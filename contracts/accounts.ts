@@ -15,14 +15,20 @@ export const preferences = z.object({
   language: z.enum(['en', 'hi']).default('en'),
   timeZone: z.string().min(1).max(64).default('Asia/Kolkata'),
   /** Channels in the order in which they are tried. */
-  channels: z.array(z.enum(['push', 'whatsapp', 'sms', 'email'])).max(4).default(['push', 'whatsapp', 'sms', 'email']),
+  channels: z
+    .array(z.enum(['push', 'whatsapp', 'sms', 'email']))
+    .max(4)
+    .default(['push', 'whatsapp', 'sms', 'email']),
   quietHours: z
     .object({ from: z.string().regex(/^\d\d:\d\d$/), to: z.string().regex(/^\d\d:\d\d$/) })
     .nullable()
     .default(null),
 });
 
-const vehicle = z.object({ plate: z.string().trim().min(2).max(20), model: z.string().trim().min(1).max(60) });
+const vehicle = z.object({
+  plate: z.string().trim().min(2).max(20),
+  model: z.string().trim().min(1).max(60),
+});
 
 /** What a user sees of their own account. PINs are only told to exist. */
 export const profile = z.object({
@@ -65,7 +71,10 @@ export const accounts = {
     updateMe: { params: z.object({ name: personName }), result: profile },
     setEmergencyContacts: { params: z.object({ contacts: z.array(contactIn).max(5) }), result: profile },
     /** `currentPin` is needed once a PIN is set. */
-    setPin: { params: z.object({ pin, duressPin: pin.optional(), currentPin: pin.optional() }), result: nothing },
+    setPin: {
+      params: z.object({ pin, duressPin: pin.optional(), currentPin: pin.optional() }),
+      result: nothing,
+    },
     setPreferences: { params: preferences, result: profile },
     setPushToken: {
       params: z.object({ token: z.string().min(8).max(4096), platform: z.enum(['android', 'ios']) }),

@@ -19,7 +19,10 @@ export const errorCatalogue = {
   INTERNAL: { status: 500, message: 'Something went wrong on our side.' },
 
   // Accounts
-  PHONE_INVALID: { status: 400, message: 'This is not a valid phone number. Write it with its country code.' },
+  PHONE_INVALID: {
+    status: 400,
+    message: 'This is not a valid phone number. Write it with its country code.',
+  },
   OTP_RESEND_TOO_SOON: { status: 429, message: 'A code was sent a moment ago. Wait before you ask again.' },
   OTP_TOO_MANY: { status: 429, message: 'Too many codes were asked for. Try again later.' },
   OTP_INVALID: { status: 401, message: 'The code is wrong or has expired.' },
@@ -35,7 +38,10 @@ export const errorCatalogue = {
   TRIP_FORBIDDEN: { status: 403, message: 'This trip is not yours to see or change.' },
   TRIP_WRONG_STATE: { status: 409, message: 'The trip is not in a state that allows this step.' },
   OWN_BOOKING: { status: 409, message: 'You cannot drive your own booking.' },
-  DRIVER_NOT_VERIFIED: { status: 403, message: 'Your documents must be approved before you can accept trips.' },
+  DRIVER_NOT_VERIFIED: {
+    status: 403,
+    message: 'Your documents must be approved before you can accept trips.',
+  },
 
   // Locations
   LOCATION_INVALID: { status: 400, message: 'The location update has missing or impossible values.' },

@@ -32,10 +32,13 @@ type ContractOf<A extends ActionName> = A extends `${infer S extends ServiceName
   : never;
 
 /** What a caller passes. */
-export type ActionInput<A extends ActionName> = ContractOf<A> extends { params: infer P extends z.ZodType } ? z.input<P> : never;
+export type ActionInput<A extends ActionName> =
+  ContractOf<A> extends { params: infer P extends z.ZodType } ? z.input<P> : never;
 /** What a handler sees: parsed, defaults filled in. */
-export type ActionParams<A extends ActionName> = ContractOf<A> extends { params: infer P extends z.ZodType } ? z.output<P> : never;
-export type ActionResult<A extends ActionName> = ContractOf<A> extends { result: infer R extends z.ZodType } ? z.output<R> : never;
+export type ActionParams<A extends ActionName> =
+  ContractOf<A> extends { params: infer P extends z.ZodType } ? z.output<P> : never;
+export type ActionResult<A extends ActionName> =
+  ContractOf<A> extends { result: infer R extends z.ZodType } ? z.output<R> : never;
 
 const events = { ...accounts.events, ...trips.events, ...location.events, ...notify.events };
 export type EventName = keyof typeof events;
@@ -43,7 +46,9 @@ export type EventPayload<E extends EventName> = z.output<(typeof events)[E]>;
 
 const actions = new Map<string, ActionContract>(
   Object.entries(contracts).flatMap(([service, contract]) =>
-    Object.entries<ActionContract>(contract.actions).map(([name, action]) => [`${service}.${name}`, action] as const),
+    Object.entries<ActionContract>(contract.actions).map(
+      ([name, action]) => [`${service}.${name}`, action] as const,
+    ),
   ),
 );
 

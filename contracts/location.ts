@@ -31,7 +31,10 @@ const rejection = z.object({ index: z.number().int(), code: z.string() });
 export const location = {
   actions: {
     /** Takes a gateway's batch into the buffer; processed at the next tick. */
-    report: { params: z.object({ updates: z.array(reported).max(5000) }), result: z.object({ taken: z.number() }) },
+    report: {
+      params: z.object({ updates: z.array(reported).max(5000) }),
+      result: z.object({ taken: z.number() }),
+    },
     /** The trip became active: from now on its driver's updates count. */
     open: { params: z.object({ tripId, driverId: userId }), result: nothing },
     /** The trip is over: when this has answered, it is in no index any more. */

@@ -32,6 +32,10 @@ export type ClientToServer = {
 export interface ServerToClient {
   location: (update: Update) => void;
   trip: (change: { tripId: string; status: TripStatus; at: number }) => void;
-  'location:refused': (refusal: { tripId: string | null; timestamp: number | null; error: PublicError }) => void;
+  'location:refused': (refusal: {
+    tripId: string | null;
+    timestamp: number | null;
+    error: PublicError;
+  }) => void;
   'server:drain': (drain: { reconnectInMs: number }) => void;
 }

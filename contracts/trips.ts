@@ -33,7 +33,13 @@ export const trip = z.object({
 export type Trip = z.infer<typeof trip>;
 
 const byId = z.object({ id: tripId });
-const tripHappened = z.object({ tripId, riderId: userId, driverId: userId, status: tripStatus, at: z.number() });
+const tripHappened = z.object({
+  tripId,
+  riderId: userId,
+  driverId: userId,
+  status: tripStatus,
+  at: z.number(),
+});
 
 export const trips = {
   actions: {

@@ -24,7 +24,11 @@ export interface Log {
 
 /** Calls and events between services: names, parameters and results as contracts/ has them. */
 export interface Calls {
-  call<A extends ActionName>(action: A, params: ActionInput<A>, options?: CallOptions): Promise<ActionResult<A>>;
+  call<A extends ActionName>(
+    action: A,
+    params: ActionInput<A>,
+    options?: CallOptions,
+  ): Promise<ActionResult<A>>;
   /** One instance of each service that listens hears it: a hint that may be lost. */
   emit<E extends EventName>(event: E, payload: EventPayload<E>): Promise<void>;
 }
@@ -42,8 +46,10 @@ export interface RequestContext<Params> extends Calls {
 export class AppContext extends Context<unknown, Meta> {
   get logger(): Log {
     const target = this.service?.logger ?? this.broker.logger;
-    const bound = (level: keyof Log) => (text: string, fields: object = {}) =>
-      target[level](text, { ...fields, requestId: this.requestID, userId: this.meta.user?.id });
+    const bound =
+      (level: keyof Log) =>
+      (text: string, fields: object = {}) =>
+        target[level](text, { ...fields, requestId: this.requestID, userId: this.meta.user?.id });
     return { error: bound('error'), warn: bound('warn'), info: bound('info'), debug: bound('debug') };
   }
 }

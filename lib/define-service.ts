@@ -67,7 +67,13 @@ export interface ServiceBase extends Calls {
   logger: Log;
 }
 
-interface Definition<N extends ServiceName, M extends readonly Mixin[], State extends object, Methods extends object, This> {
+interface Definition<
+  N extends ServiceName,
+  M extends readonly Mixin[],
+  State extends object,
+  Methods extends object,
+  This,
+> {
   name: N;
   mixins?: M;
   /** moleculer's settings, made from the configuration; secret ones belong in `$secureSettings`. */
@@ -75,7 +81,9 @@ interface Definition<N extends ServiceName, M extends readonly Mixin[], State ex
   /** Fields of the service's own. */
   state?: () => State;
   methods?: Methods & ThisType<This>;
-  actions: { [K in keyof Contracts[N]['actions'] & string]: ActionDefinition<This, `${N}.${K}` & ActionName> };
+  actions: {
+    [K in keyof Contracts[N]['actions'] & string]: ActionDefinition<This, `${N}.${K}` & ActionName>;
+  };
   events?: { [E in EventName]?: EventDefinition<This, E> };
   started?: (this: This) => Promise<void>;
   stopped?: (this: This) => Promise<void>;
@@ -101,7 +109,11 @@ export function defineService<
     merged(this: Service, merged: ServiceSchema) {
       const config = brokerConfig(this.broker);
       const { broker } = this;
-      Object.assign(this, { config, call: broker.call.bind(broker), emit: broker.emit.bind(broker) }, state?.());
+      Object.assign(
+        this,
+        { config, call: broker.call.bind(broker), emit: broker.emit.bind(broker) },
+        state?.(),
+      );
       merged.settings = Object.assign(merged.settings ?? {}, { rest: '/' }, settings?.(config));
       for (const [name, event] of Object.entries<EventDefinition<never, EventName> | undefined>(events)) {
         if (event?.everyNode) Object.assign(merged.events?.[name] ?? {}, { group: nodeGroup(this) });

@@ -19,7 +19,8 @@ export class AppError extends Errors.MoleculerError {
   }
 }
 
-const isCode = (type: unknown): type is ErrorCode => typeof type === 'string' && Object.hasOwn(errorCatalogue, type);
+const isCode = (type: unknown): type is ErrorCode =>
+  typeof type === 'string' && Object.hasOwn(errorCatalogue, type);
 
 /** Errors of the libraries at the door and of Moleculer, by their `type`, as codes of ours. */
 const foreignTypes: Record<string, ErrorCode> = {
@@ -50,7 +51,8 @@ export function errorCode(error: unknown): ErrorCode {
 /** What a client is told: the catalogue's words, never the error's own, and never a stack. */
 export function publicError(error: unknown, requestId?: string): PublicError {
   const code = errorCode(error);
-  const details: ErrorDetails = error instanceof Errors.MoleculerError && isCode(error.type) ? (error.data ?? {}) : {};
+  const details: ErrorDetails =
+    error instanceof Errors.MoleculerError && isCode(error.type) ? (error.data ?? {}) : {};
   return {
     code,
     message: errorCatalogue[code].message,

@@ -30,7 +30,9 @@ export class Health {
   /** No new traffic from here on. Rejects after every drain has run, if one failed. */
   async drain(): Promise<void> {
     this.state = 'draining';
-    const failed = (await Promise.allSettled(this.#drains.map((drain) => drain()))).find((r) => r.status === 'rejected');
+    const failed = (await Promise.allSettled(this.#drains.map((drain) => drain()))).find(
+      (r) => r.status === 'rejected',
+    );
     if (failed) throw failed.reason;
   }
 

@@ -33,7 +33,8 @@ export function judgeJump(state: JumpState, fix: Fix): { accepted: boolean; stat
   if (!last || !isJump(last, fix)) return { accepted: true, state: { last: newer(last, fix), suspects: [] } };
   const previous = suspects.at(-1);
   const agrees = previous !== undefined && !isJump(previous, fix);
-  if (agrees && suspects.length >= believedAfter) return { accepted: true, state: { last: fix, suspects: [] } };
+  if (agrees && suspects.length >= believedAfter)
+    return { accepted: true, state: { last: fix, suspects: [] } };
   return { accepted: false, state: { last, suspects: agrees ? [...suspects, fix] : [fix] } };
 }
 

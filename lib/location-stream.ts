@@ -19,7 +19,12 @@ export interface StreamEntry {
 const pageSize = 500;
 
 /** A shard's entries from `start` to `end` (ids of the stream, inclusive; `(` before one excludes it), page by page. */
-export async function* readStream(redis: Redis, shard: number, start: string, end = '+'): AsyncGenerator<StreamEntry> {
+export async function* readStream(
+  redis: Redis,
+  shard: number,
+  start: string,
+  end = '+',
+): AsyncGenerator<StreamEntry> {
   let from = start;
   for (;;) {
     const page = await redis.xrange(shardKeys(shard).stream, from, end, 'COUNT', pageSize);

@@ -14,7 +14,8 @@ export function loggerOptions(config: Pick<Config, 'logLevel' | 'logFormat'>) {
       logMethod(args, method) {
         const [first, ...rest] = args.map((arg) => redact(arg));
         // pino takes fields first and the text second; Moleculer's own modules log the text first
-        const fields = typeof first === 'string' ? rest.find((arg) => typeof arg === 'object' && arg !== null) : undefined;
+        const fields =
+          typeof first === 'string' ? rest.find((arg) => typeof arg === 'object' && arg !== null) : undefined;
         if (typeof first !== 'string' || fields === undefined) Reflect.apply(method, this, [first, ...rest]);
         else Reflect.apply(method, this, [fields, first]);
       },
@@ -22,7 +23,12 @@ export function loggerOptions(config: Pick<Config, 'logLevel' | 'logFormat'>) {
   };
   const destination =
     config.logFormat === 'pretty'
-      ? pretty({ sync: true, colorize: process.stdout.isTTY === true, ignore: 'pid,hostname,nodeID,ns,svc,ver', translateTime: 'HH:MM:ss.l' })
+      ? pretty({
+          sync: true,
+          colorize: process.stdout.isTTY === true,
+          ignore: 'pid,hostname,nodeID,ns,svc,ver',
+          translateTime: 'HH:MM:ss.l',
+        })
       : undefined;
   return { type: 'Pino' as const, options: { level: config.logLevel, pino: { options, destination } } };
 }

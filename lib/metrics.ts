@@ -1,4 +1,4 @@
-import { type BrokerOptions, MetricReporters, type MetricRegistry, type ServiceBroker } from 'moleculer';
+import { type BrokerOptions, type MetricRegistry, MetricReporters, type ServiceBroker } from 'moleculer';
 
 /**
  * Moleculer's Prometheus reporter without its own HTTP server: METRICS_PORT also answers /healthz and /readyz, so

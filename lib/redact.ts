@@ -30,7 +30,8 @@ export function redact(value: unknown, depth = 0): unknown {
   if (Array.isArray(value)) return value.slice(0, 50).map((item) => redact(item, depth + 1));
   const copy: Record<string, unknown> = {};
   for (const [key, item] of Object.entries(value)) {
-    copy[key] = secretKey.test(key) && item !== null && item !== undefined ? '[redacted]' : redact(item, depth + 1);
+    copy[key] =
+      secretKey.test(key) && item !== null && item !== undefined ? '[redacted]' : redact(item, depth + 1);
   }
   return copy;
 }

@@ -6,7 +6,8 @@ export interface TokenIdentity {
   sessionId: string;
 }
 
-const sign = (secret: string, payload: string) => createHmac('sha256', secret).update(payload).digest('base64url');
+const sign = (secret: string, payload: string) =>
+  createHmac('sha256', secret).update(payload).digest('base64url');
 
 /**
  * `v1.<user id>.<session id>.<HMAC-SHA-256, base64url>`: says who presses SOS with nothing else alive; whether

@@ -57,14 +57,23 @@ export function feed(): Mixin<FeedFields> {
   async function publish(service: Service & Inside, id: string): Promise<void> {
     const record = await service.store.get(id);
     if (!record || record.pending.length === 0) return;
-    const args = record.pending.flatMap((event) => [event.version, event.kind, event.at, JSON.stringify(event.data)]);
+    const args = record.pending.flatMap((event) => [
+      event.version,
+      event.kind,
+      event.at,
+      JSON.stringify(event.data),
+    ]);
     await service.sosRedis.appendToFeed?.(feedKey, '{feed}:versions', id, ...args);
     // Only if no further event joined meanwhile: then the next publish takes all of them off
-    await service.store.update({ _id: id, version: record.version }, { $set: { pending: [], hasPending: false } });
+    await service.store.update(
+      { _id: id, version: record.version },
+      { $set: { pending: [], hasPending: false } },
+    );
   }
 
   async function sweep(service: Service & Inside): Promise<void> {
-    for (const { _id } of await service.store.find({ hasPending: true }, { limit: 500 })) await publish(service, _id);
+    for (const { _id } of await service.store.find({ hasPending: true }, { limit: 500 }))
+      await publish(service, _id);
   }
 
   return {
@@ -72,7 +81,9 @@ export function feed(): Mixin<FeedFields> {
     async started(this: Service & Inside & Partial<FeedFields>) {
       this.sosRedis.defineCommand('appendToFeed', { numberOfKeys: 2, lua: appendScript });
       this.publishPending = (id) =>
-        publish(this, id).catch((error: unknown) => this.logger.warn('The feed has to wait for the sweep', { id, error }));
+        publish(this, id).catch((error: unknown) =>
+          this.logger.warn('The feed has to wait for the sweep', { id, error }),
+        );
       const again = () => {
         const timer = setTimeout(() => {
           sweep(this)

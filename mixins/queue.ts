@@ -36,8 +36,15 @@ export function queue<D>(options: {
       const queueOptions: QueueOptions = {
         prefix: `{${name}}`,
         createClient: (_type, redisOptions) => {
-          const connection = new Redis(url, { ...redisOptions, maxRetriesPerRequest: null, enableReadyCheck: false });
-          connection.on('error', (error: Error) => this.logger.warn('Queue connection trouble', { queue: name, error: error.message }));
+          const connection = new Redis(url, {
+            ...redisOptions,
+            maxRetriesPerRequest: null,
+            enableReadyCheck: false,
+            disconnectTimeout: 50,
+          });
+          connection.on('error', (error: Error) =>
+            this.logger.warn('Queue connection trouble', { queue: name, error: error.message }),
+          );
           connections.set(this, [...(connections.get(this) ?? []), connection]);
           return connection;
         },
@@ -47,20 +54,34 @@ export function queue<D>(options: {
           stalledInterval: 5000,
           maxStalledCount: 5,
           // 1, 2, 4 … 30 s, half of it by chance, so that what failed together does not come back together
-          backoffStrategies: { jittered: (attempt) => Math.min(30_000, 1000 * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2) },
+          backoffStrategies: {
+            jittered: (attempt) => Math.min(30_000, 1000 * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2),
+          },
         },
         defaultJobOptions: { removeOnComplete: 1000, removeOnFail: 10_000 },
       };
       schema.queues = {
-        [name]: { options: queueOptions, concurrency, process: (job: Job<D>) => options.process.call(this, job.data, job) },
+        [name]: {
+          options: queueOptions,
+          concurrency,
+          process: (job: Job<D>) => options.process.call(this, job.data, job),
+        },
       };
     },
     async started(this: Service & BullFields & Partial<QueueFields<D>>) {
       const bull = this.getQueue(name);
-      bull.on('error', (error: Error) => this.logger.warn('Queue trouble', { queue: name, error: error.message }));
+      bull.on('error', (error: Error) =>
+        this.logger.warn('Queue trouble', { queue: name, error: error.message }),
+      );
       bull.on('failed', (job: Job<D>, error: Error) => {
         const attempts = job.opts.attempts ?? 1;
-        this.logger.warn('A job failed', { queue: name, jobId: job.id, attempt: job.attemptsMade, of: attempts, error });
+        this.logger.warn('A job failed', {
+          queue: name,
+          jobId: job.id,
+          attempt: job.attemptsMade,
+          of: attempts,
+          error,
+        });
         if (job.attemptsMade >= attempts) options.onExhausted?.call(this, job.data, error);
       });
       this.enqueue = async (data, jobOptions) => void (await bull.add(data, jobOptions));

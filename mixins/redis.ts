@@ -19,14 +19,22 @@ export function redisUrl(broker: ServiceBroker, name: RedisName): string {
  * A connection that fails a command after 2 s rather than hold it for ever, and reconnects for as long as it takes
  * (backoff to 2 s with jitter).
  */
-export function connectRedis(broker: ServiceBroker, name: RedisName, extra: { subscriber?: boolean } = {}): Redis {
+export function connectRedis(
+  broker: ServiceBroker,
+  name: RedisName,
+  extra: { subscriber?: boolean } = {},
+): Redis {
   const redis = new Redis(redisUrl(broker, name), {
     lazyConnect: true,
+    // ioredis lets this timer run after a disconnect; its 2 s would hold a process that has stopped
+    disconnectTimeout: 50,
     commandTimeout: extra.subscriber ? undefined : 2000,
     maxRetriesPerRequest: extra.subscriber ? null : 2,
     retryStrategy: (attempt) => Math.min(2000, 50 * 2 ** Math.min(attempt, 6)) * (0.5 + Math.random() / 2),
   });
-  redis.on('error', (error: Error) => broker.logger.warn('Redis connection trouble', { redis: name, error: error.message }));
+  redis.on('error', (error: Error) =>
+    broker.logger.warn('Redis connection trouble', { redis: name, error: error.message }),
+  );
   return redis;
 }
 
@@ -41,7 +49,10 @@ export function redis<N extends RedisName = 'main'>(
       const connection = connectRedis(this.broker, name);
       connections.set(this, connection);
       Object.assign(this, { [field]: connection });
-      healthOf(this.broker).add(name === 'sos' ? 'sosRedis' : 'redis', async () => void (await connection.ping()));
+      healthOf(this.broker).add(
+        name === 'sos' ? 'sosRedis' : 'redis',
+        async () => void (await connection.ping()),
+      );
     },
     async started(this: Service) {
       await connections.get(this)?.connect();

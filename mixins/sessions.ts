@@ -32,8 +32,13 @@ function sessionsOn(connection: Redis, secret: string, ttlMs: number): Sessions 
       const expiresAt = Date.now() + ttlMs;
       const key = keyOf(userId);
       const old = await connection.hgetall(key);
-      const expired = Object.keys(old).filter((field) => field.startsWith('s:') && Number(old[field]) < Date.now());
-      const transaction = connection.multi().hset(key, `s:${sessionId}`, expiresAt, 'role', role).pexpire(key, ttlMs);
+      const expired = Object.keys(old).filter(
+        (field) => field.startsWith('s:') && Number(old[field]) < Date.now(),
+      );
+      const transaction = connection
+        .multi()
+        .hset(key, `s:${sessionId}`, expiresAt, 'role', role)
+        .pexpire(key, ttlMs);
       if (expired.length > 0) transaction.hdel(key, ...expired);
       const results = await transaction.exec();
       const failed = results?.find(([error]) => error);
@@ -69,6 +74,7 @@ export const sessions = (): Mixin<{ sessions: Sessions; redis: Redis }> => ({
   mixins: [redis()],
   created(this: Service & { redis?: Redis }) {
     const { sessionSecret, sessionTtlHours } = brokerConfig(this.broker);
-    if (this.redis) Object.assign(this, { sessions: sessionsOn(this.redis, sessionSecret, sessionTtlHours * 3_600_000) });
+    if (this.redis)
+      Object.assign(this, { sessions: sessionsOn(this.redis, sessionSecret, sessionTtlHours * 3_600_000) });
   },
 });

@@ -48,7 +48,9 @@ interface Adapter {
 }
 
 const isDuplicate = (error: unknown): boolean =>
-  error instanceof Error && (('errorType' in error && error.errorType === 'uniqueViolated') || ('code' in error && error.code === 11000));
+  error instanceof Error &&
+  (('errorType' in error && error.errorType === 'uniqueViolated') ||
+    ('code' in error && error.code === 11000));
 
 function collectionOf<T extends { _id: string }>(adapter: Adapter): Collection<T> {
   // Records are written by this service alone, after contracts/ has checked them: the shape read is the shape written
@@ -79,20 +81,33 @@ function collectionOf<T extends { _id: string }>(adapter: Adapter): Collection<T
 }
 
 /** moleculer-db's own actions would be callable by anybody on the broker. */
-const noActions = { find: false, count: false, list: false, create: false, insert: false, get: false, update: false, remove: false };
+const noActions = {
+  find: false,
+  count: false,
+  list: false,
+  create: false,
+  insert: false,
+  get: false,
+  update: false,
+  remove: false,
+};
 
 /**
  * `this.store`: the documents of one collection. In MongoDB (`MONGO_URI`) or, for development, in an NeDB file in
  * DATA_DIR. Ids are our own strings. Shapes are checked at the door by contracts/, so the schema here holds none.
  */
-export function store<T extends { _id: string }>(collection: string, indexes: Index[] = []): Mixin<{ store: Collection<T> }> {
+export function store<T extends { _id: string }>(
+  collection: string,
+  indexes: Index[] = [],
+): Mixin<{ store: Collection<T> }> {
   const adapters = new WeakMap<Service, Adapter>();
   return {
     mixins: [{ mixins: [DbService], actions: noActions }],
     merged(this: Service, schema: ServiceSchema & { adapter?: unknown; model?: unknown }) {
       const { mongoUri, dataDir } = brokerConfig(this.broker);
       if (mongoUri) {
-        schema.model = mongoose.models[collection] ?? mongoose.model(collection, documentSchema(collection, indexes));
+        schema.model =
+          mongoose.models[collection] ?? mongoose.model(collection, documentSchema(collection, indexes));
         schema.adapter = new MongooseAdapter(mongoUri);
       } else {
         mkdirSync(dataDir, { recursive: true });
@@ -117,7 +132,10 @@ export function store<T extends { _id: string }>(collection: string, indexes: In
 }
 
 function documentSchema(collection: string, indexes: Index[]) {
-  const schema = new mongoose.Schema({ _id: String }, { strict: false, versionKey: false, collection, minimize: false });
+  const schema = new mongoose.Schema(
+    { _id: String },
+    { strict: false, versionKey: false, collection, minimize: false },
+  );
   for (const { fields, unique = false } of indexes) {
     schema.index(Object.fromEntries(fields.map((field) => [field, 1])), { unique, sparse: unique });
   }

@@ -17,7 +17,8 @@ export const contractsMiddleware: Middleware = {
     const name = action.name ?? '';
     if (name.startsWith('$node.') || action.visibility === 'private') return next;
     const contract = actionContract(name);
-    if (!contract) throw new Errors.ServiceSchemaError(`The action '${name}' has no contract in contracts/.`, {});
+    if (!contract)
+      throw new Errors.ServiceSchemaError(`The action '${name}' has no contract in contracts/.`, {});
     return async function checked(this: Service, ctx: Context) {
       ctx.params = parseOrRefuse(contract.params, ctx.params ?? {});
       const result = contract.result.safeParse((await next.call(this, ctx)) ?? null);
@@ -34,7 +35,8 @@ export const contractsMiddleware: Middleware = {
     const name = event.name ?? '';
     if (name.startsWith('$')) return next;
     const schema = eventContract(name);
-    if (!schema) throw new Errors.ServiceSchemaError(`The event '${name}' has no contract in contracts/.`, {});
+    if (!schema)
+      throw new Errors.ServiceSchemaError(`The event '${name}' has no contract in contracts/.`, {});
     return async function checked(this: Service, ctx: Context) {
       ctx.params = parseOrRefuse(schema, ctx.params);
       return next.call(this, ctx);

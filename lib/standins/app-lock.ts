@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { errorCode } from '../error-code.ts';
-import { identify, isRunning } from './processes.ts';
 import type { ProcessIdentity } from './processes.ts';
+import { identify, isRunning } from './processes.ts';
 
 const ATTEMPTS = 5;
 

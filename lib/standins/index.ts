@@ -8,7 +8,9 @@ import { startRedis } from './redis.ts';
 async function requireFreePort(key: string, port: number, host: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const probe = createServer();
-    probe.once('error', () => reject(new ConfigError([{ key, message: `port ${port} is in use; stop what uses it or set another` }])));
+    probe.once('error', () =>
+      reject(new ConfigError([{ key, message: `port ${port} is in use; stop what uses it or set another` }])),
+    );
     probe.listen(port, host, () => probe.close(() => resolve()));
   });
 }

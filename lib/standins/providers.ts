@@ -5,16 +5,17 @@
  *
  * It keeps everything in memory and never sends anything anywhere.
  */
-import { createServer } from 'node:http';
+
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { FailureScripts } from './failure-scripts.ts';
 import type { FailureScript, ProviderName } from './failure-scripts.ts';
-import { Outbox } from './outbox.ts';
+import { FailureScripts } from './failure-scripts.ts';
 import type { OutboxFilter, OutboxMessage } from './outbox.ts';
-import { answerTwilio, TWILIO_PATH, twilioError, twilioUnreadable } from './twilio-messages.ts';
+import { Outbox } from './outbox.ts';
 import type { TwilioAccount, TwilioReply } from './twilio-messages.ts';
+import { answerTwilio, TWILIO_PATH, twilioError, twilioUnreadable } from './twilio-messages.ts';
 
 export type { FailureScript, ProviderName } from './failure-scripts.ts';
 export type { OutboxFilter, OutboxMessage } from './outbox.ts';

@@ -18,8 +18,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { errorCode } from '../error-code.ts';
 import { takeAppLock } from './app-lock.ts';
-import { findProcesses, identify, isRunning, killProcess, waitForEnd } from './processes.ts';
 import type { ProcessIdentity } from './processes.ts';
+import { findProcesses, identify, isRunning, killProcess, waitForEnd } from './processes.ts';
 
 /** `dataDir` is created if need be. */
 export interface DevelopmentRedisOptions {
@@ -245,6 +245,8 @@ async function withClient<T>(socketPath: string, use: (client: Redis) => Promise
     enableReadyCheck: false,
     connectTimeout: PROBE_MS,
     commandTimeout: PROBE_MS,
+    // ioredis keeps this timer running after the connection is gone; by default it holds the process for 2 s.
+    disconnectTimeout: 50,
     maxRetriesPerRequest: 0,
     retryStrategy: () => null,
   });

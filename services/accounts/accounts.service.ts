@@ -212,7 +212,8 @@ export default defineService({
           await this.pinTries?.(user._id);
           // Whoever forces the user to change the PIN sees it work, and changes nothing
           if (await isPin(hashSecret, user._id, currentPin ?? '', user.duressPinHash)) return null;
-          if (!(await isPin(hashSecret, user._id, currentPin ?? '', user.pinHash))) throw new AppError('WRONG_PIN');
+          if (!(await isPin(hashSecret, user._id, currentPin ?? '', user.pinHash)))
+            throw new AppError('WRONG_PIN');
         }
         const hash = (value: string) => hashPin(hashSecret, user._id, value);
         const duressPinHash = duressPin === undefined ? null : await hash(duressPin);
@@ -261,7 +262,9 @@ export default defineService({
         const cached = await this.redis.get(contactsKey(userId)).catch(() => null);
         if (cached) return { contacts: JSON.parse(cached) };
         const user = await this.userById(userId);
-        await this.cacheContacts(user).catch((error: unknown) => ctx.logger.warn('Contacts could not be cached', { error }));
+        await this.cacheContacts(user).catch((error: unknown) =>
+          ctx.logger.warn('Contacts could not be cached', { error }),
+        );
         return { contacts: user.emergencyContacts };
       },
     },

@@ -31,7 +31,11 @@ export interface LoginCodes {
 export function loginCodes(redis: Redis, config: Config): LoginCodes {
   const { hashSecret, otpTtlS, otpMaxTries, otpResendS } = config;
   const limits = { durationS: 3600, code: 'OTP_TOO_MANY' } as const;
-  const perNumber: RateLimit = rateLimit(redis, { name: 'otp-number', points: config.otpPerNumberPerHour, ...limits });
+  const perNumber: RateLimit = rateLimit(redis, {
+    name: 'otp-number',
+    points: config.otpPerNumberPerHour,
+    ...limits,
+  });
   const perIp: RateLimit = rateLimit(redis, { name: 'otp-ip', points: config.otpPerIpPerHour, ...limits });
   // The number itself is in no key
   const keyOf = (phone: string) => `otp:{${keyedHash(hashSecret, phone)}}`;
@@ -48,7 +52,12 @@ export function loginCodes(redis: Redis, config: Config): LoginCodes {
       }
       await perNumber(key);
       const code = newCode();
-      await redis.multi().del(key).hset(key, 'hash', codeHash(phone, code), 'tries', 0).expire(key, otpTtlS).exec();
+      await redis
+        .multi()
+        .del(key)
+        .hset(key, 'hash', codeHash(phone, code), 'tries', 0)
+        .expire(key, otpTtlS)
+        .exec();
       return code;
     },
     async use(phone, code) {

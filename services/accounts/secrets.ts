@@ -4,7 +4,8 @@ import { promisify } from 'node:util';
 const scryptAsync = promisify<string, string, number, Buffer>(scrypt);
 
 /** HMAC-SHA-256, hex: what is stored in place of a code or a number that must be looked up. */
-export const keyedHash = (secret: string, text: string): string => createHmac('sha256', secret).update(text).digest('hex');
+export const keyedHash = (secret: string, text: string): string =>
+  createHmac('sha256', secret).update(text).digest('hex');
 
 /** A login code: 6 digits, each as likely as any other. */
 export const newCode = (): string => String(randomInt(1_000_000)).padStart(6, '0');
@@ -15,7 +16,12 @@ export async function hashPin(secret: string, userId: string, pin: string): Prom
 }
 
 /** Does the PIN fit its stored form? */
-export async function isPin(secret: string, userId: string, pin: string, stored: string | null): Promise<boolean> {
+export async function isPin(
+  secret: string,
+  userId: string,
+  pin: string,
+  stored: string | null,
+): Promise<boolean> {
   if (!stored) return false;
   const given = Buffer.from(await hashPin(secret, userId, pin), 'hex');
   const kept = Buffer.from(stored, 'hex');

@@ -67,7 +67,13 @@ async function authenticate(this: Door, ctx: Context, _route: unknown, req: Requ
   }
 }
 
-function answerStatus(_ctx: Context, _route: unknown, req: Request, _res: ServerResponse, data: unknown): unknown {
+function answerStatus(
+  _ctx: Context,
+  _route: unknown,
+  req: Request,
+  _res: ServerResponse,
+  data: unknown,
+): unknown {
   const { status, location } = req.$action?.rest ?? {};
   const meta = req.$ctx?.meta ?? {};
   if (data === null) meta.$statusCode = 204;
@@ -127,7 +133,10 @@ export default defineService({
     // moleculer publishes settings to the other nodes
     $secureSettings: ['cors', 'routes', 'onError', 'rootCallOptions'],
     cors: {
-      origin: config.nodeEnv === 'production' ? config.corsOrigins : ['http://localhost:*', 'http://127.0.0.1:*', ...config.corsOrigins],
+      origin:
+        config.nodeEnv === 'production'
+          ? config.corsOrigins
+          : ['http://localhost:*', 'http://127.0.0.1:*', ...config.corsOrigins],
       methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
       allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id'],
       exposedHeaders: ['retry-after', 'x-request-id'],
@@ -156,7 +165,11 @@ export default defineService({
         bodyParsers: false,
         aliases: {
           'GET /healthz': (_req: Request, res: ServerResponse) => sendJson(res, 200, { status: 'alive' }),
-          async 'GET /readyz'(this: { broker: Parameters<typeof healthOf>[0] }, _req: Request, res: ServerResponse) {
+          async 'GET /readyz'(
+            this: { broker: Parameters<typeof healthOf>[0] },
+            _req: Request,
+            res: ServerResponse,
+          ) {
             const report = await healthOf(this.broker).report();
             sendJson(res, report.ready ? 200 : 503, report);
           },

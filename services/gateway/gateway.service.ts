@@ -26,7 +26,8 @@ const hardPayloadLimit = 2 * 1024 * 1024;
 
 type Answer = (answer: object) => void;
 const isAnswer = (value: unknown): value is Answer => typeof value === 'function';
-const isKnown = (event: unknown): event is ClientEvent => typeof event === 'string' && Object.hasOwn(clientEvents, event);
+const isKnown = (event: unknown): event is ClientEvent =>
+  typeof event === 'string' && Object.hasOwn(clientEvents, event);
 
 /** moleculer-io, its management actions switched off: whoever reaches the broker must not emit as a service. */
 const socketIo: Mixin<{ io: Server }> = {
@@ -57,7 +58,10 @@ export default defineService({
         pingInterval: 25_000,
         pingTimeout: 20_000,
         serveClient: false,
-        cors: { origin: (origin: string | undefined, done: (error: null, allow: boolean) => void) => done(null, isAllowedOrigin(config, origin)) },
+        cors: {
+          origin: (origin: string | undefined, done: (error: null, allow: boolean) => void) =>
+            done(null, isAllowedOrigin(config, origin)),
+        },
         allowRequest: (request: IncomingMessage, done: (error: string | null, allow: boolean) => void) => {
           const allowed = isAllowedOrigin(config, request.headers.origin);
           done(allowed ? null : 'ORIGIN_REFUSED', allowed);
@@ -94,24 +98,40 @@ export default defineService({
     async dispatch(socket: ClientSocket, event: ClientEvent, payload: unknown): Promise<object> {
       const parsed = clientEvents[event].safeParse(payload);
       if (!parsed.success) {
-        const fields = parsed.error.issues.slice(0, 20).map((issue) => ({ path: issue.path.join('.').slice(0, 100), message: issue.message.slice(0, 200) }));
+        const fields = parsed.error.issues.slice(0, 20).map((issue) => ({
+          path: issue.path.join('.').slice(0, 100),
+          message: issue.message.slice(0, 200),
+        }));
         throw new AppError(event === 'location:update' ? 'LOCATION_INVALID' : 'VALIDATION', { fields });
       }
       if (!this.parts) throw new AppError('UNAVAILABLE');
       // The schema was picked by the same name as the handler; TypeScript cannot tie the two
-      const handler = handlers[event] as (parts: GatewayParts, socket: ClientSocket, payload: unknown) => Promise<object>;
+      const handler = handlers[event] as (
+        parts: GatewayParts,
+        socket: ClientSocket,
+        payload: unknown,
+      ) => Promise<object>;
       return handler(this.parts, socket, parsed.data);
     },
 
     refuse(socket: ClientSocket, event: unknown, payload: unknown, answer: unknown, error: unknown): void {
       const refusal = publicError(error);
-      if (refusal.code === 'INTERNAL') this.logger.error('A socket event failed', { event, userId: socket.data.caller.id, error });
-      this.broker.metrics.increment('gateway.refused.total', { event: isKnown(event) ? event : 'unknown', code: refusal.code });
+      if (refusal.code === 'INTERNAL')
+        this.logger.error('A socket event failed', { event, userId: socket.data.caller.id, error });
+      this.broker.metrics.increment('gateway.refused.total', {
+        event: isKnown(event) ? event : 'unknown',
+        code: refusal.code,
+      });
       if (isAnswer(answer)) return answer({ ok: false, error: refusal });
       if (event !== 'location:update') return;
       const text = (value: unknown) => (typeof value === 'string' ? value.slice(0, 64) : null);
-      const { tripId, timestamp } = typeof payload === 'object' && payload !== null ? (payload as Record<string, unknown>) : {};
-      socket.emit('location:refused', { tripId: text(tripId), timestamp: typeof timestamp === 'number' ? timestamp : null, error: refusal });
+      const { tripId, timestamp } =
+        typeof payload === 'object' && payload !== null ? (payload as Record<string, unknown>) : {};
+      socket.emit('location:refused', {
+        tripId: text(tripId),
+        timestamp: typeof timestamp === 'number' ? timestamp : null,
+        error: refusal,
+      });
     },
 
     async connected(socket: ClientSocket): Promise<void> {
@@ -154,7 +174,15 @@ export default defineService({
       for (const [tripId, at] of this.ended) if (at < Date.now() - endedKeptMs) this.ended.delete(tripId);
     },
 
-    tripChanged({ tripId, status, at }: { tripId: string; status: 'requested' | 'scheduled' | 'active' | 'ended' | 'cancelled'; at: number }): void {
+    tripChanged({
+      tripId,
+      status,
+      at,
+    }: {
+      tripId: string;
+      status: 'requested' | 'scheduled' | 'active' | 'ended' | 'cancelled';
+      at: number;
+    }): void {
       if (status === 'ended' || status === 'cancelled') this.ended.set(tripId, Date.now());
       this.io.local.to(tripRoom(tripId)).emit('trip', { tripId, status, at });
     },
@@ -173,15 +201,37 @@ export default defineService({
   actions: {},
 
   events: {
-    'trip.accepted': { everyNode: true, handler(ctx) { this.tripChanged(ctx.params); } },
-    'trip.started': { everyNode: true, handler(ctx) { this.tripChanged(ctx.params); } },
-    'trip.ended': { everyNode: true, handler(ctx) { this.tripChanged(ctx.params); } },
-    'trip.cancelled': { everyNode: true, handler(ctx) { this.tripChanged(ctx.params); } },
+    'trip.accepted': {
+      everyNode: true,
+      handler(ctx) {
+        this.tripChanged(ctx.params);
+      },
+    },
+    'trip.started': {
+      everyNode: true,
+      handler(ctx) {
+        this.tripChanged(ctx.params);
+      },
+    },
+    'trip.ended': {
+      everyNode: true,
+      handler(ctx) {
+        this.tripChanged(ctx.params);
+      },
+    },
+    'trip.cancelled': {
+      everyNode: true,
+      handler(ctx) {
+        this.tripChanged(ctx.params);
+      },
+    },
     'session.revoked': {
       everyNode: true,
       handler(ctx) {
         const { userId, sessionId } = ctx.params;
-        this.io.local.in(sessionId === null ? `user:${userId}` : `session:${sessionId}`).disconnectSockets(true);
+        this.io.local
+          .in(sessionId === null ? `user:${userId}` : `session:${sessionId}`)
+          .disconnectSockets(true);
       },
     },
     'profile.changed': {
@@ -198,9 +248,22 @@ export default defineService({
   async started() {
     const { broker, config, logger } = this;
     const { metrics } = broker;
-    metrics.register({ type: 'gauge', name: 'gateway.connections', description: 'Open sockets on this node' });
-    metrics.register({ type: 'counter', name: 'gateway.refused.total', labelNames: ['event', 'code'], description: 'Refused socket events' });
-    metrics.register({ type: 'counter', name: 'gateway.delivered.total', description: 'Location updates given to trip rooms' });
+    metrics.register({
+      type: 'gauge',
+      name: 'gateway.connections',
+      description: 'Open sockets on this node',
+    });
+    metrics.register({
+      type: 'counter',
+      name: 'gateway.refused.total',
+      labelNames: ['event', 'code'],
+      description: 'Refused socket events',
+    });
+    metrics.register({
+      type: 'counter',
+      name: 'gateway.delivered.total',
+      description: 'Location updates given to trip rooms',
+    });
 
     const subscriber = connectRedis(broker, 'main', { subscriber: true });
     await subscriber.connect();
@@ -240,10 +303,15 @@ export default defineService({
       });
     });
     namespace.adapter.on('delete-room', (room: string) => {
-      if (room.startsWith('trip:')) fanout.unwatch(room.slice(5)).catch((error: unknown) => logger.warn('A channel stays subscribed', { error }));
+      if (room.startsWith('trip:'))
+        fanout
+          .unwatch(room.slice(5))
+          .catch((error: unknown) => logger.warn('A channel stays subscribed', { error }));
     });
     this.sweep = setInterval(() => {
-      this.checkSessions().catch((error: unknown) => logger.warn('Sessions of open sockets could not be checked', { error }));
+      this.checkSessions().catch((error: unknown) =>
+        logger.warn('Sessions of open sockets could not be checked', { error }),
+      );
     }, 1000);
     this.closers.push(() => subscriber.disconnect());
     healthOf(broker).onDrain(() => this.drain());

@@ -35,10 +35,12 @@ export class OutgoingBatch {
     const updates = [...this.#waiting.values()];
     this.#waiting.clear();
     if (updates.length === 0) return this.#sending;
-    this.#sending = this.#sending.then(() => this.#send(updates)).catch(() => {
-      for (const update of updates) this.#keepNewest(update);
-      this.#timer ??= setTimeout(() => void this.flush(), this.#delayMs * 10);
-    });
+    this.#sending = this.#sending
+      .then(() => this.#send(updates))
+      .catch(() => {
+        for (const update of updates) this.#keepNewest(update);
+        this.#timer ??= setTimeout(() => void this.flush(), this.#delayMs * 10);
+      });
     return this.#sending;
   }
 

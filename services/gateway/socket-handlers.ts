@@ -3,8 +3,14 @@
  * what the acknowledgement carries; whatever it throws becomes a coded refusal.
  */
 import type { Socket } from 'socket.io';
-import type { AckData, ClientEvent, ClientPayload, ClientToServer, ServerToClient } from '../../contracts/socket.ts';
 import type { Reported, Update } from '../../contracts/location.ts';
+import type {
+  AckData,
+  ClientEvent,
+  ClientPayload,
+  ClientToServer,
+  ServerToClient,
+} from '../../contracts/socket.ts';
 import type { Calls, Meta } from '../../lib/context.ts';
 import { AppError } from '../../lib/errors.ts';
 import { type JumpState, noHistory } from '../../lib/jump-rule.ts';
@@ -51,7 +57,12 @@ const drivingForMs = 10_000;
 
 const metaOf = (socket: ClientSocket): Meta => ({ user: socket.data.caller });
 
-async function askDriving(parts: GatewayParts, socket: ClientSocket, tripId: string, jump: JumpState | null): Promise<Driving> {
+async function askDriving(
+  parts: GatewayParts,
+  socket: ClientSocket,
+  tripId: string,
+  jump: JumpState | null,
+): Promise<Driving> {
   const { driverId, last } = await parts.calls.call('location.state', { tripId }, { meta: metaOf(socket) });
   if (driverId === null) throw new AppError('LOCATION_TRIP_NOT_ACTIVE');
   if (driverId !== socket.data.caller.id) throw new AppError('LOCATION_NOT_DRIVER');
@@ -66,7 +77,8 @@ function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): P
   const { driving } = socket.data;
   const known = driving.get(tripId);
   const asked = (known ?? Promise.resolve(null)).then((state) => {
-    const fresh = state && state.checkedAt > parts.endedAt(tripId) && parts.now() - state.checkedAt < drivingForMs;
+    const fresh =
+      state && state.checkedAt > parts.endedAt(tripId) && parts.now() - state.checkedAt < drivingForMs;
     return fresh ? state : askDriving(parts, socket, tripId, state?.jump ?? null);
   });
   driving.set(tripId, asked);
@@ -76,7 +88,11 @@ function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): P
 }
 
 type Handlers = {
-  [E in ClientEvent]: (parts: GatewayParts, socket: ClientSocket, payload: ClientPayload<E>) => Promise<AckData[E]>;
+  [E in ClientEvent]: (
+    parts: GatewayParts,
+    socket: ClientSocket,
+    payload: ClientPayload<E>,
+  ) => Promise<AckData[E]>;
 };
 
 export const handlers: Handlers = {

@@ -39,7 +39,8 @@ export class TripFanout {
     this.#subscriber.on('message', (channel: string, message: string) => this.#receive(channel, message));
     // ioredis subscribes again by itself; what was published meanwhile is in the streams
     this.#subscriber.on('ready', () => {
-      for (const [number, shard] of this.#shards) if (shard.lastId !== null) this.#enqueue(number, shard, () => this.#fillGap(number, shard));
+      for (const [number, shard] of this.#shards)
+        if (shard.lastId !== null) this.#enqueue(number, shard, () => this.#fillGap(number, shard));
     });
   }
 
@@ -86,7 +87,8 @@ export class TripFanout {
     const shard = number === undefined ? undefined : this.#shards.get(number);
     if (number === undefined || !shard) return;
     const [, id, previous, batch] = /^(\S+) (\S+) (.*)$/s.exec(message) ?? [];
-    if (!id || !previous || !batch) return this.#onTrouble('A location channel carries something else', undefined);
+    if (!id || !previous || !batch)
+      return this.#onTrouble('A location channel carries something else', undefined);
     this.#enqueue(number, shard, async () => {
       await shard.ready;
       if (shard.lastId !== null && shard.lastId !== previous) {
@@ -99,7 +101,9 @@ export class TripFanout {
   }
 
   #enqueue(number: number, shard: Shard, work: () => Promise<void>): void {
-    shard.queue = shard.queue.then(work).catch((error: unknown) => this.#onTrouble(`Updates of shard ${number} are delayed`, error));
+    shard.queue = shard.queue
+      .then(work)
+      .catch((error: unknown) => this.#onTrouble(`Updates of shard ${number} are delayed`, error));
   }
 
   async #fillGap(number: number, shard: Shard): Promise<void> {

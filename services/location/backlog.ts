@@ -1,5 +1,5 @@
-import { position, type Position } from '../../contracts/location.ts';
 import type { ErrorCode } from '../../contracts/errors.ts';
+import { type Position, position } from '../../contracts/location.ts';
 import { noHistory } from '../../lib/jump-rule.ts';
 import { checkPosition } from '../../lib/position-check.ts';
 
@@ -37,7 +37,9 @@ export function judgeBacklog(
     const outside =
       fix.timestamp < times.startedAt - slackBeforeMs ||
       (times.endedAt !== null && fix.timestamp > times.endedAt + slackAfterMs);
-    const checked = outside ? { refused: 'LOCATION_TRIP_NOT_ACTIVE' as const, state } : checkPosition(state, fix, now);
+    const checked = outside
+      ? { refused: 'LOCATION_TRIP_NOT_ACTIVE' as const, state }
+      : checkPosition(state, fix, now);
     state = checked.state;
     if (checked.refused) rejected.push({ index, code: checked.refused });
     else {

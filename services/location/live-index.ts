@@ -98,19 +98,34 @@ export class LiveIndex {
     const { timestamp, lng, lat } = newest;
     const newestJson = JSON.stringify(newest);
     const head = [shardChannel(shard), this.#retentionMs, tripId, driverId];
-    await this.#redis.appendBacklog(...scriptKeys(shard), ...head, timestamp, lng, lat, newestJson, JSON.stringify(points));
+    await this.#redis.appendBacklog(
+      ...scriptKeys(shard),
+      ...head,
+      timestamp,
+      lng,
+      lat,
+      newestJson,
+      JSON.stringify(points),
+    );
   }
 
   /** The driver whose updates count, and the last position. */
   async state(tripId: string): Promise<{ driverId: string | null; last: Update | null }> {
     const { active, last } = shardKeys(shardOf(tripId));
-    const [driver, position] = (await this.#redis.pipeline().hget(active, tripId).hget(last, tripId).exec()) ?? [];
+    const [driver, position] =
+      (await this.#redis.pipeline().hget(active, tripId).hget(last, tripId).exec()) ?? [];
     if (!driver || !position || driver[0] || position[0]) throw new Error('Redis did not answer');
-    return { driverId: typeof driver[1] === 'string' ? driver[1] : null, last: parseLast(position[1] as string | null) };
+    return {
+      driverId: typeof driver[1] === 'string' ? driver[1] : null,
+      last: parseLast(position[1] as string | null),
+    };
   }
 
   /** The last update, and those that went to the trip's room with `at` ≥ `after`, at most 10 min back. */
-  async missed(tripId: string, after: number | undefined): Promise<{ last: Update | null; missed: Update[] }> {
+  async missed(
+    tripId: string,
+    after: number | undefined,
+  ): Promise<{ last: Update | null; missed: Update[] }> {
     const { last } = await this.state(tripId);
     if (after === undefined) return { last, missed: [] };
     const missed: Update[] = [];
@@ -125,7 +140,8 @@ export class LiveIndex {
   async track(tripId: string, since: number): Promise<Update[]> {
     const points = new Map<number, Update>();
     for await (const { live, history } of readStream(this.#redis, shardOf(tripId), String(since))) {
-      for (const update of [...live, ...history]) if (update.tripId === tripId) points.set(update.timestamp, update);
+      for (const update of [...live, ...history])
+        if (update.tripId === tripId) points.set(update.timestamp, update);
     }
     return [...points.values()].sort((a, b) => a.timestamp - b.timestamp);
   }
@@ -134,7 +150,20 @@ export class LiveIndex {
   async nearby(lat: number, lng: number, radiusM: number, limit: number) {
     const search = this.#redis.pipeline();
     for (let shard = 0; shard < shardCount; shard++) {
-      search.geosearch(shardKeys(shard).geo, 'FROMLONLAT', lng, lat, 'BYRADIUS', radiusM, 'm', 'ASC', 'COUNT', limit, 'WITHDIST', 'WITHCOORD');
+      search.geosearch(
+        shardKeys(shard).geo,
+        'FROMLONLAT',
+        lng,
+        lat,
+        'BYRADIUS',
+        radiusM,
+        'm',
+        'ASC',
+        'COUNT',
+        limit,
+        'WITHDIST',
+        'WITHCOORD',
+      );
     }
     type Hit = [tripId: string, distance: string, position: [lng: string, lat: string]];
     const hits = ((await search.exec()) ?? []).flatMap(([error, found]) => {

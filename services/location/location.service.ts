@@ -18,7 +18,8 @@ const backlogForMs = 86_400_000;
 function parseTime(text: string | undefined, field: string, otherwise: number): number {
   if (text === undefined) return otherwise;
   const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
-  if (Number.isNaN(ms)) throw new AppError('VALIDATION', { fields: [{ path: field, message: 'must be ISO 8601 or epoch ms' }] });
+  if (Number.isNaN(ms))
+    throw new AppError('VALIDATION', { fields: [{ path: field, message: 'must be ISO 8601 or epoch ms' }] });
   return ms;
 }
 
@@ -138,10 +139,15 @@ export default defineService({
         const to = parseTime(ctx.params.to, 'to', Number.POSITIVE_INFINITY);
         const trip = await ctx.call('trips.authorize', { id: ctx.params.id, as: 'watch' });
         const since = trip.startedAt === null ? Date.now() : Date.parse(trip.startedAt);
-        const points = (await this.index().track(trip.id, since)).filter((p) => p.timestamp >= from && p.timestamp <= to);
+        const points = (await this.index().track(trip.id, since)).filter(
+          (p) => p.timestamp >= from && p.timestamp <= to,
+        );
         return {
           type: 'Feature' as const,
-          geometry: { type: 'LineString' as const, coordinates: points.map((p): [number, number] => [p.lng, p.lat]) },
+          geometry: {
+            type: 'LineString' as const,
+            coordinates: points.map((p): [number, number] => [p.lng, p.lat]),
+          },
           properties: { tripId: trip.id, times: points.map((p) => p.timestamp) },
         };
       },
@@ -158,8 +164,16 @@ export default defineService({
         const endedAt = trip.endedAt === null ? null : Date.parse(trip.endedAt);
         const isOver = endedAt !== null && Date.now() > endedAt + backlogForMs;
         if (trip.startedAt === null || isOver) throw new AppError('LOCATION_TRIP_NOT_ACTIVE');
-        const { accepted, points, rejected } = judgeBacklog(updates, { startedAt: Date.parse(trip.startedAt), endedAt }, Date.now());
-        await this.index().append(tripId, driverId, points.map((point) => ({ ...point, tripId, userId: driverId })));
+        const { accepted, points, rejected } = judgeBacklog(
+          updates,
+          { startedAt: Date.parse(trip.startedAt), endedAt },
+          Date.now(),
+        );
+        await this.index().append(
+          tripId,
+          driverId,
+          points.map((point) => ({ ...point, tripId, userId: driverId })),
+        );
         return { accepted, rejected };
       },
     },
@@ -175,9 +189,24 @@ export default defineService({
 
   async started() {
     const { metrics } = this.broker;
-    metrics.register({ type: 'counter', name: 'location.updates.total', labelNames: ['outcome'], description: 'Updates by outcome' });
-    metrics.register({ type: 'gauge', name: 'location.buffer.size', description: 'Updates waiting for the next batch' });
-    metrics.register({ type: 'histogram', name: 'location.batch.time', unit: 'ms', quantiles: true, description: 'Time of a batch in Redis' });
+    metrics.register({
+      type: 'counter',
+      name: 'location.updates.total',
+      labelNames: ['outcome'],
+      description: 'Updates by outcome',
+    });
+    metrics.register({
+      type: 'gauge',
+      name: 'location.buffer.size',
+      description: 'Updates waiting for the next batch',
+    });
+    metrics.register({
+      type: 'histogram',
+      name: 'location.batch.time',
+      unit: 'ms',
+      quantiles: true,
+      description: 'Time of a batch in Redis',
+    });
     this.liveIndex = new LiveIndex(this.redis, this.config.locationRetentionMs);
     this.timer = setInterval(() => void this.flushBuffer(), this.config.locationTickMs);
   },

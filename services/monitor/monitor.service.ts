@@ -18,7 +18,8 @@ export default defineService({
     const server = createServer((request, response) => {
       const answer = (status: number, type: string, body: string) =>
         response.writeHead(status, { 'content-type': type }).end(body);
-      if (request.url === '/metrics') return answer(200, 'text/plain; version=0.0.4; charset=utf-8', metricsText(broker));
+      if (request.url === '/metrics')
+        return answer(200, 'text/plain; version=0.0.4; charset=utf-8', metricsText(broker));
       if (request.url === '/healthz') return answer(200, 'application/json', '{"status":"alive"}');
       if (request.url !== '/readyz') return answer(404, 'application/json', '{"error":{"code":"NOT_FOUND"}}');
       health.report().then(

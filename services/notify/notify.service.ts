@@ -36,10 +36,12 @@ export default defineService({
         const expired = Date.now() > message.expiresAt;
         if (!expired) {
           const body = renderText(message.template, message.data);
-          await sms.send({ to: message.to, body }, { timeoutMs: sendTimeoutMs }).catch(async (error: unknown) => {
-            if (error instanceof ProviderError && error.permanent) await job.discard();
-            throw error;
-          });
+          await sms
+            .send({ to: message.to, body }, { timeoutMs: sendTimeoutMs })
+            .catch(async (error: unknown) => {
+              if (error instanceof ProviderError && error.permanent) await job.discard();
+              throw error;
+            });
         }
         count(expired ? 'expired' : 'sent');
         // The finished job stays a while so that its key is not sent twice; code and number do not
@@ -71,7 +73,12 @@ export default defineService({
 
   async started() {
     const { twilioAccountSid, twilioAuthToken, twilioFrom, twilioBaseUrl } = this.config;
-    this.broker.metrics.register({ type: 'counter', name: 'notify.sms.total', labelNames: ['outcome'], description: 'SMS by outcome' });
+    this.broker.metrics.register({
+      type: 'counter',
+      name: 'notify.sms.total',
+      labelNames: ['outcome'],
+      description: 'SMS by outcome',
+    });
     this.sms = createTwilioSms({
       accountSid: twilioAccountSid,
       authToken: twilioAuthToken,

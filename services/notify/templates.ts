@@ -11,7 +11,10 @@ export type Template = keyof typeof texts;
 export function renderText(template: Template, data: Record<string, string>): string {
   return texts[template].replace(/\{(\w+)\}/g, (_, name: string) => {
     const value = Object.hasOwn(data, name) ? data[name] : undefined;
-    if (value === undefined) throw new AppError('TEMPLATE_VARIABLE_MISSING', { fields: [{ path: `data.${name}`, message: 'is missing' }] });
+    if (value === undefined)
+      throw new AppError('TEMPLATE_VARIABLE_MISSING', {
+        fields: [{ path: `data.${name}`, message: 'is missing' }],
+      });
     return value;
   });
 }

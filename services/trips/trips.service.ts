@@ -58,12 +58,22 @@ export default defineService({
      * Moves a record by one step with its feed event in the same write. Of two requests that race one wins; the
      * other sees TRIP_WRONG_STATE.
      */
-    async step(record: TripRecord, step: TripStep, kind: FeedKind, set: Partial<TripRecord>): Promise<TripRecord> {
+    async step(
+      record: TripRecord,
+      step: TripStep,
+      kind: FeedKind,
+      set: Partial<TripRecord>,
+    ): Promise<TripRecord> {
       const status = nextStatus(record.status, step);
       if (status === null) throw new AppError('TRIP_WRONG_STATE');
       const version = record.version + 1;
       const { _id: tripId, riderId } = record;
-      const event = { kind, version, at: Date.now(), data: { tripId, riderId, driverId: set.driverId ?? record.driverId } } as FeedEvent;
+      const event = {
+        kind,
+        version,
+        at: Date.now(),
+        data: { tripId, riderId, driverId: set.driverId ?? record.driverId },
+      } as FeedEvent;
       const changed = await this.store.update(
         { _id: tripId, version: record.version, status: { $in: allowedFrom(step) } },
         { $set: { ...set, status, hasPending: true }, $inc: { version: 1 }, $push: { pending: event } },
@@ -105,7 +115,17 @@ export default defineService({
           data: { bookingId, riderId, from, to, departAt },
         };
         const status: TripStatus = 'requested';
-        const record = { bookingId, riderId, driverId: null, status, from, to, departAt, startedAt: null, endedAt: null };
+        const record = {
+          bookingId,
+          riderId,
+          driverId: null,
+          status,
+          from,
+          to,
+          departAt,
+          startedAt: null,
+          endedAt: null,
+        };
         await this.store.insert({ _id: tripId, ...record, version: 1, pending: [event], hasPending: true });
         await this.publishPending(tripId);
         return { id: bookingId, status, riderId, from, to, departAt, tripId: null };
@@ -136,11 +156,15 @@ export default defineService({
       async handler(ctx) {
         const record = await this.tripById(ctx.params.id);
         if (!mayStep(record, requireCaller(ctx.meta.user), 'start')) throw new AppError('TRIP_FORBIDDEN');
-        const trip = toTrip(await this.step(record, 'start', 'trip.started', { startedAt: new Date().toISOString() }));
+        const trip = toTrip(
+          await this.step(record, 'start', 'trip.started', { startedAt: new Date().toISOString() }),
+        );
         // Without this call location finds out at the driver's first update
         await ctx
           .call('location.open', { tripId: trip.id, driverId: trip.driverId })
-          .catch((error: unknown) => ctx.logger.warn('Location will open the trip by itself', { tripId: trip.id, error }));
+          .catch((error: unknown) =>
+            ctx.logger.warn('Location will open the trip by itself', { tripId: trip.id, error }),
+          );
         await this.announce(ctx, 'trip.started', trip);
         return trip;
       },
@@ -153,7 +177,9 @@ export default defineService({
         const record = await this.tripById(ctx.params.id);
         if (!mayStep(record, requireCaller(ctx.meta.user), 'end')) throw new AppError('TRIP_FORBIDDEN');
         await this.closeLocation(ctx, record, 'end');
-        const trip = toTrip(await this.step(record, 'end', 'trip.ended', { endedAt: new Date().toISOString() }));
+        const trip = toTrip(
+          await this.step(record, 'end', 'trip.ended', { endedAt: new Date().toISOString() }),
+        );
         await this.announce(ctx, 'trip.ended', trip);
         return trip;
       },
@@ -166,7 +192,9 @@ export default defineService({
         const record = await this.tripById(ctx.params.id);
         if (!mayStep(record, requireCaller(ctx.meta.user), 'cancel')) throw new AppError('TRIP_FORBIDDEN');
         await this.closeLocation(ctx, record, 'cancel');
-        const trip = toTrip(await this.step(record, 'cancel', 'trip.cancelled', { endedAt: new Date().toISOString() }));
+        const trip = toTrip(
+          await this.step(record, 'cancel', 'trip.cancelled', { endedAt: new Date().toISOString() }),
+        );
         await this.announce(ctx, 'trip.cancelled', trip);
         return trip;
       },
@@ -188,7 +216,9 @@ export default defineService({
       async handler(ctx) {
         const { status, limit, after } = ctx.params;
         const { id, role } = requireCaller(ctx.meta.user);
-        const mine = adminRoles.some((admin) => admin === role) ? {} : { $or: [{ riderId: id }, { driverId: id }] };
+        const mine = adminRoles.some((admin) => admin === role)
+          ? {}
+          : { $or: [{ riderId: id }, { driverId: id }] };
         const query = {
           ...mine,
           driverId: { $ne: null },
@@ -205,7 +235,8 @@ export default defineService({
       permissions: 'user',
       async handler(ctx) {
         const record = await this.tripById(ctx.params.id);
-        if (!mayAccess(record, requireCaller(ctx.meta.user), ctx.params.as)) throw new AppError('TRIP_FORBIDDEN');
+        if (!mayAccess(record, requireCaller(ctx.meta.user), ctx.params.as))
+          throw new AppError('TRIP_FORBIDDEN');
         return toTrip(record);
       },
     },

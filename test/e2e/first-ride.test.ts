@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Update } from '../../contracts/location.ts';
 import { aracaju, bookTrip, connectSocket, request, signIn, signInDriver } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
-import { startSystem, type System } from '../support/system.ts';
+import { type System, startSystem } from '../support/system.ts';
 
 describe('a first ride, exactly as the interface says', () => {
   let system: System;
@@ -17,9 +17,16 @@ describe('a first ride, exactly as the interface says', () => {
     expect(rider.role).toBe('rider');
 
     const bookingId = await bookTrip(system, rider);
-    const accepted = await request(system, 'POST', `/api/v1/bookings/${bookingId}/accept`, { token: driver.token });
+    const accepted = await request(system, 'POST', `/api/v1/bookings/${bookingId}/accept`, {
+      token: driver.token,
+    });
     expect(accepted.status).toBe(201);
-    expect(accepted.body).toMatchObject({ bookingId, riderId: rider.id, driverId: driver.id, status: 'scheduled' });
+    expect(accepted.body).toMatchObject({
+      bookingId,
+      riderId: rider.id,
+      driverId: driver.id,
+      status: 'scheduled',
+    });
     const tripId: string = accepted.body.id;
     const started = await request(system, 'POST', `/api/v1/trips/${tripId}/start`, { token: driver.token });
     expect(started.body.status).toBe('active');

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { startProviderSimulator } from '../../lib/standins/providers.ts';
 import type { ProviderSimulator } from '../../lib/standins/providers.ts';
+import { startProviderSimulator } from '../../lib/standins/providers.ts';
 
 const account = { accountSid: `AC${'1'.repeat(32)}`, authToken: 'secret' };
 const path = `/2010-04-01/Accounts/${account.accountSid}/Messages.json`;

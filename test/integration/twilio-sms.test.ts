@@ -2,10 +2,10 @@ import { createServer } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { SmsProvider } from '../../lib/providers/sms.ts';
-import { createTwilioSms } from '../../lib/providers/twilio-sms.ts';
 import type { TwilioSmsOptions } from '../../lib/providers/twilio-sms.ts';
-import { startProviderSimulator } from '../../lib/standins/providers.ts';
+import { createTwilioSms } from '../../lib/providers/twilio-sms.ts';
 import type { ProviderSimulator } from '../../lib/standins/providers.ts';
+import { startProviderSimulator } from '../../lib/standins/providers.ts';
 
 const account = { accountSid: `AC${'0'.repeat(32)}`, authToken: 'secret' };
 const message = { to: '+14155550100', body: 'Your code is 123456' };

@@ -42,7 +42,8 @@ export interface User {
 
 let counter = 0;
 /** A valid Indian mobile number that no other test of this process uses. */
-export const newPhone = (): string => `+9198${String(10_000_000 + ++counter + (process.pid % 1000) * 10_000).slice(-8)}`;
+export const newPhone = (): string =>
+  `+9198${String(10_000_000 + ++counter + (process.pid % 1000) * 10_000).slice(-8)}`;
 
 /** The newest code that was sent to a number. */
 export function sentCode(system: System, phone: string, olderThan = 0): Promise<string> {
@@ -59,14 +60,19 @@ export function sentCode(system: System, phone: string, olderThan = 0): Promise<
 export async function signIn(system: System, phone = newPhone()): Promise<User> {
   await request(system, 'POST', '/api/v1/auth/otp', { body: { phone } });
   const code = await sentCode(system, phone);
-  const { status, body } = await request(system, 'POST', '/api/v1/auth/login', { body: { phone, code, deviceId: 'test', name: 'Asha' } });
+  const { status, body } = await request(system, 'POST', '/api/v1/auth/login', {
+    body: { phone, code, deviceId: 'test', name: 'Asha' },
+  });
   if (status !== 200) throw new Error(`Sign-in answered ${status} ${JSON.stringify(body)}`);
   return { id: body.user.id, role: body.user.role, token: body.token, phone };
 }
 
 export async function signInDriver(system: System): Promise<User> {
   const user = await signIn(system);
-  await request(system, 'POST', '/api/v1/me/driver', { token: user.token, body: { vehicle: { plate: 'KA01AB1234', model: 'Dzire' } } });
+  await request(system, 'POST', '/api/v1/me/driver', {
+    token: user.token,
+    body: { vehicle: { plate: 'KA01AB1234', model: 'Dzire' } },
+  });
   return { ...user, role: 'driver' };
 }
 
@@ -84,7 +90,9 @@ export async function bookTrip(system: System, rider: User): Promise<string> {
 export async function activeTrip(system: System): Promise<{ tripId: string; rider: User; driver: User }> {
   const [rider, driver] = await Promise.all([signIn(system), signInDriver(system)]);
   const bookingId = await bookTrip(system, rider);
-  const accepted = await request(system, 'POST', `/api/v1/bookings/${bookingId}/accept`, { token: driver.token });
+  const accepted = await request(system, 'POST', `/api/v1/bookings/${bookingId}/accept`, {
+    token: driver.token,
+  });
   await request(system, 'POST', `/api/v1/trips/${accepted.body.id}/start`, { token: driver.token });
   return { tripId: accepted.body.id, rider, driver };
 }
@@ -93,7 +101,12 @@ export type ClientSocket = Socket<ServerToClient, ClientToServer>;
 
 /** A real socket.io-client; rejects with the server's refusal. */
 export function connectSocket(system: System, token: string | undefined): Promise<ClientSocket> {
-  const socket: ClientSocket = io(system.socketUrl, { auth: { token }, transports: ['websocket'], reconnection: false, forceNew: true });
+  const socket: ClientSocket = io(system.socketUrl, {
+    auth: { token },
+    transports: ['websocket'],
+    reconnection: false,
+    forceNew: true,
+  });
   return new Promise((resolve, reject) => {
     socket.once('connect', () => resolve(socket));
     socket.once('connect_error', (error) => {

@@ -35,7 +35,9 @@ function urlOf(broker: ServiceBroker, name: ServiceName): string {
 }
 
 /** Starts the named services (all, if none is named) in this process; `env` goes over the test's defaults. */
-export async function startSystem(options: { only?: ServiceName[]; env?: Record<string, string>; dataDir?: string } = {}): Promise<System> {
+export async function startSystem(
+  options: { only?: ServiceName[]; env?: Record<string, string>; dataDir?: string } = {},
+): Promise<System> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'ride-test-')));
   const configured = loadConfig({
     NODE_ENV: 'test',
@@ -52,8 +54,12 @@ export async function startSystem(options: { only?: ServiceName[]; env?: Record<
     ...options.env,
   });
   const { config, middleware } = await startStandins(configured);
-  const broker = new ServiceBroker({ ...brokerOptions(config, [middleware]), skipProcessEventRegistration: true });
-  for (const name of options.only ?? (Object.keys(services) as ServiceName[])) broker.createService(services[name]);
+  const broker = new ServiceBroker({
+    ...brokerOptions(config, [middleware]),
+    skipProcessEventRegistration: true,
+  });
+  for (const name of options.only ?? (Object.keys(services) as ServiceName[]))
+    broker.createService(services[name]);
   await broker.start();
   return {
     broker,

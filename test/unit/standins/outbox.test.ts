@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { Outbox } from '../../../lib/standins/outbox.ts';
 import type { OutboxMessage } from '../../../lib/standins/outbox.ts';
+import { Outbox } from '../../../lib/standins/outbox.ts';
 
 function message(index: number, to: string): OutboxMessage {
   const at = new Date(index).toISOString();
