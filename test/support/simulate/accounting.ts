@@ -5,16 +5,28 @@
  * got by copies, one per accepted update and watcher, each in exactly one of:
  * - `delivered`: the watcher got it, live or among the `missed` of a re-join.
  * - `superseded`: acknowledged, and no watcher of the trip got it, and this watcher *got* an update with a
- *   newer timestamp that was sent no later than the batch window after it. The server publishes the newest
- *   of a batch, so that the two may have shared one. There are no chains: an update is never excused by
- *   one that did not arrive either, so that a batch lost in the middle of a drive counts as lost.
+ *   newer timestamp that was sent no later than the batch window after it, and was on screen no later than
+ *   the window and 200 ms after it was sent. The server publishes the newest of a batch, so the two may have
+ *   shared one. There are no chains: an update is never excused by one that did not arrive either, so that a
+ *   batch lost in the middle of a drive counts as lost.
  * - `unanswered`: not delivered, and never acknowledged nor refused.
  * - `lost`: the rest. The last accepted update of a trip can only be delivered or lost.
  * - `inFlight`: would be lost or unanswered, but is too young to tell. None are left in a final count.
  *
- * Blind spot: where points are sent further apart than the server's tick but nearer than the window, a lost
- * update looks superseded if the next one arrives. At speedup 1 (points 5 s apart) there is none.
+ * With batches of 1 s and the window of 1.2 s any batch lost is noticed where points are sent at most 0.5 s
+ * apart (at speedup 10 and more), and any update lost where they are more than 1.2 s apart (at speedup 4 and
+ * less). In between the next batch may excuse a lost one. A server that takes longer than window and 200 ms
+ * from taking to showing looks as if it lost what it only delayed.
  */
+
+/** From processing to every screen within 100 ms is promised; as much again for our own lag. */
+const TO_SCREEN_MS = 200;
+
+interface Copy {
+  how: 'live' | 'missed';
+  /** By the monotonic clock, ms; no later than that for one that a re-join brought. */
+  publishedBy: number;
+}
 
 /** One update as its sender holds it. */
 export interface SentUpdate {
@@ -27,8 +39,8 @@ export interface SentUpdate {
   /** The jump rule wants it refused. */
   readonly jumpExpected: boolean;
   answer: 'none' | 'taken' | { refused: string };
-  /** How each watcher got it. */
-  readonly copies: ('none' | 'missed' | 'live')[];
+  /** What each watcher got; null where it has not arrived. */
+  readonly copies: (Copy | null)[];
 }
 
 export interface Counts {
@@ -132,7 +144,7 @@ export class TripLedger {
     if (last && timestamp < last.timestamp)
       throw new Error('Updates are booked in order of their timestamps');
     const repeated = this.#byTimestamp.has(timestamp);
-    const copies = Array.from({ length: this.#options.watchers }, () => 'none' as const);
+    const copies = Array.from({ length: this.#options.watchers }, () => null);
     const update: SentUpdate = { timestamp, sentAt, repeated, jumpExpected, answer: 'none', copies };
     this.#updates.push(update);
     if (!repeated) this.#byTimestamp.set(timestamp, update);
@@ -160,16 +172,21 @@ export class TripLedger {
       return null;
     }
     // What a re-join brings again is no fault: clients drop what they have.
-    if (how === 'live' && copy === 'live') this.#doubled += 1;
-    if (how === 'live' || copy === 'none') update.copies[watcher] = how;
-    return how === 'live' && copy === 'none' ? receivedAt - update.sentAt : null;
+    if (how === 'live' && copy?.how === 'live') this.#doubled += 1;
+    if (copy === null) {
+      // When the others saw what was missed here is not known: it may have been at once.
+      update.copies[watcher] = { how, publishedBy: how === 'live' ? receivedAt : update.sentAt };
+    } else if (how === 'live') {
+      copy.how = 'live';
+    }
+    return how === 'live' && copy === null ? receivedAt - update.sentAt : null;
   }
 
   /** Everything is answered, and the newest accepted update has reached every watcher. */
   get settled(): boolean {
     if (this.#updates.some(({ answer }) => answer === 'none')) return false;
     const newest = this.#updates.findLast(({ answer, repeated }) => answer === 'taken' && !repeated);
-    return !newest || newest.copies.every((copy) => copy !== 'none');
+    return !newest || newest.copies.every((copy) => copy !== null);
   }
 
   /** What has become of everything; what was sent after `settledBefore` (monotonic ms) may be in flight. */
@@ -178,19 +195,21 @@ export class TripLedger {
     counts.doubled = this.#doubled;
     counts.misdelivered = this.#misdelivered;
     for (const code of this.#strayRefusals) countRefusal(counts, code, false);
-    /** Per watcher, when the earliest sent of the newer updates that it got was sent. */
-    const newerSentAt = Array.from({ length: this.#options.watchers }, () => Number.POSITIVE_INFINITY);
+    /** Per watcher, the earliest time by which a newer update was sent, and published but for its way here. */
+    const newerBy = Array.from({ length: this.#options.watchers }, () => Number.POSITIVE_INFINITY);
     for (const update of this.#updates.toReversed()) {
       countAnswer(counts, update);
       if (update.repeated) continue;
       if (typeof update.answer === 'object') {
-        counts.misdelivered += update.copies.filter((copy) => copy !== 'none').length;
+        counts.misdelivered += update.copies.filter((copy) => copy !== null).length;
         continue;
       }
-      for (const [watcher, sentAt] of newerSentAt.entries()) {
-        const inBatch = sentAt - update.sentAt <= this.#options.batchWindowMs;
+      for (const [watcher, newer] of newerBy.entries()) {
+        const inBatch = newer - update.sentAt <= this.#options.batchWindowMs;
         counts[fate(update, watcher, inBatch, settledBefore)] += 1;
-        if (update.copies[watcher] !== 'none') newerSentAt[watcher] = Math.min(sentAt, update.sentAt);
+        const copy = update.copies[watcher];
+        if (copy)
+          newerBy[watcher] = Math.min(newer, Math.max(update.sentAt, copy.publishedBy - TO_SCREEN_MS));
       }
     }
     return counts;
@@ -200,8 +219,8 @@ export class TripLedger {
 type Fate = 'delivered' | 'superseded' | 'unanswered' | 'lost' | 'inFlight';
 
 function fate(update: SentUpdate, watcher: number, newerInBatch: boolean, settledBefore: number): Fate {
-  if (update.copies[watcher] !== 'none') return 'delivered';
-  const published = update.copies.some((copy) => copy !== 'none');
+  if (update.copies[watcher]) return 'delivered';
+  const published = update.copies.some((copy) => copy !== null);
   if (update.answer === 'taken' && !published && newerInBatch) return 'superseded';
   if (update.sentAt > settledBefore) return 'inFlight';
   return update.answer === 'taken' || published ? 'lost' : 'unanswered';

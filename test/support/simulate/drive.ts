@@ -72,7 +72,7 @@ export function drive(options: DriveOptions): Drive {
       next += 1;
       point = points[next];
     }
-    if (point) cancelTimer = clock.after(dueAt(point) - clock.now(), sendDue);
+    if (point) cancelTimer = clock.after(Math.max(dueAt(point) - clock.now(), 0), sendDue);
     else settleWithin(options.settleMs);
   }
 

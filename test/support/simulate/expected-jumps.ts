@@ -8,9 +8,11 @@ const BELIEVED_AFTER = 3;
 
 /**
  * Indexes of the points to be refused: (distance from the last accepted point − both accuracies) /
- * max(Δt, 1 s) is above 300 km/h. Jumps agree when none is a jump from the one before it; the third in a
- * row is accepted. Counted from the last *accepted* point, an outlier is one refusal, though the recording
- * leaps there and back: in the recorded drives that is index 20 of track 58, and nothing else.
+ * max(Δt, 1 s) is above 300 km/h. Jumps agree when none is a jump from the one before it; after three such in
+ * a row the next one that agrees is accepted.
+ *
+ * Counted from the last *accepted* point an outlier is one refusal, though the recording leaps there and back:
+ * in the recorded drives that is index 20 of track 58, and nothing else.
  */
 export function expectedJumps(points: readonly TracePoint[]): Set<number> {
   const jumps = new Set<number>();
@@ -19,9 +21,10 @@ export function expectedJumps(points: readonly TracePoint[]): Set<number> {
   for (const [index, point] of points.entries()) {
     if (accepted && isJump(accepted, point)) {
       const before = agreeing.at(-1);
-      agreeing = before && isJump(before, point) ? [point] : [...agreeing, point];
-      if (agreeing.length < BELIEVED_AFTER) {
+      const agrees = before !== undefined && !isJump(before, point);
+      if (!agrees || agreeing.length < BELIEVED_AFTER) {
         jumps.add(index);
+        agreeing = agrees ? [...agreeing, point] : [point];
         continue;
       }
     }

@@ -5,11 +5,11 @@ import type { Login } from './api.ts';
 export const MAX_TRIPS = 5000;
 
 /**
- * A run's number, 0 to 9999, from the time it began (ms since the epoch): runs that begin in different
- * seconds share no phone number for 2.7 hours, so that none meets the other's 30 s resend limit.
+ * A run's number, 1 to 9999, from the time it began (ms since the epoch): runs that begin in different
+ * seconds share no phone number for 2.7 hours, so that none meets the other's 30 s resend limit. Never 0, whose numbers look like those that people make up.
  */
 export function runNumber(beganAt: number): number {
-  return Math.floor(beganAt / 1000) % 10_000;
+  return 1 + (Math.floor(beganAt / 1000) % 9999);
 }
 
 /** The two of a trip; `trip` is 0 to MAX_TRIPS − 1. Phones are Indian mobile numbers in E.164. */

@@ -30,7 +30,7 @@ export interface RunOptions {
   watchers: number;
   /** The longest that two updates of one server batch can be apart, ms. */
   batchWindowMs: number;
-  /** Keeps the users of this run apart from another's, 0 to 9999. */
+  /** Keeps the users of this run apart from another's, 1 to 9999. */
   run: number;
   tracks: readonly Track[];
   /** Ends the run early, in 5 s at most. */
