@@ -40,6 +40,9 @@ function environmentSchema(production: boolean) {
     production ? z.string().min(32, 'needs 32 characters or more') : z.string().min(1).default(value);
   return z.object({
     NODE_ENV: z.enum(['development', 'test', 'production']).default('development'),
+    SERVICES: list.describe(
+      'The role of this process: names of services, comma-separated; all of them by default',
+    ),
     NODE_ID: z
       .string()
       .optional()
@@ -112,7 +115,6 @@ function environmentSchema(production: boolean) {
       .describe('How many proxies of ours stand before the doors (X-Forwarded-For)'),
     BODY_LIMIT_KB: count(256),
 
-    GATEWAY_MAX_CONNECTIONS: count(15_000),
     SOCKET_EVENTS_PER_S: count(50),
     SOCKET_EVENTS_BURST: count(100),
     SOCKET_PAYLOAD_KB: count(256),

@@ -41,6 +41,18 @@ const foreignTypes: Record<string, ErrorCode> = {
   UNABLE_DECODE_PARAM: 'VALIDATION',
 };
 
+/** ioredis' and Node's words for a connection that is not there. */
+const connectionTrouble =
+  /^(MaxRetriesPerRequestError|MongoNetworkError|MongoServerSelectionError)$|ECONNREFUSED|ECONNRESET|ENOENT.*\.sock|Connection is closed|Command timed out|Stream isn't writeable/;
+
+/** Is Redis or the DB away, rather than something wrong in here? */
+export const isConnectionTrouble = (error: unknown): boolean =>
+  typeof error === 'object' &&
+  error !== null &&
+  'name' in error &&
+  'message' in error &&
+  (connectionTrouble.test(String(error.name)) || connectionTrouble.test(String(error.message)));
+
 /** The code for any error; INTERNAL for what nobody foresaw. */
 function errorCode(error: unknown): ErrorCode {
   if (!(error instanceof Error) || !('type' in error)) return 'INTERNAL';

@@ -24,8 +24,9 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
   const stops: (() => Promise<void>)[] = [];
   let { redisUrl, providersSandboxUrl } = config;
   if (config.nodeEnv !== 'production') {
-    await requireFreePort('API_PORT', config.apiPort, config.host);
-    await requireFreePort('SOCKET_PORT', config.socketPort, config.host);
+    const runs = (service: string) => config.services.length === 0 || config.services.includes(service);
+    if (runs('api')) await requireFreePort('API_PORT', config.apiPort, config.host);
+    if (runs('gateway')) await requireFreePort('SOCKET_PORT', config.socketPort, config.host);
     await requireFreePort('METRICS_PORT', config.metricsPort, config.host);
     if (!redisUrl) {
       const redis = await startRedis({ dataDir: config.dataDir });

@@ -155,7 +155,12 @@ export default defineService({
       exposedHeaders: ['retry-after', 'x-request-id'],
       maxAge: 600,
     },
-    rootCallOptions(this: Door, options: { requestID?: string | undefined }, req: Request, res: ServerResponse) {
+    rootCallOptions(
+      this: Door,
+      options: { requestID?: string | undefined },
+      req: Request,
+      res: ServerResponse,
+    ) {
       // The first hook of a request: even a refusal carries the headers
       secure(req, res, () => undefined);
       if (!requestIdShape.test(options.requestID ?? '')) options.requestID = undefined;

@@ -19,6 +19,8 @@ interface Sender {
   broker: { metrics: { increment(name: string, labels: Record<string, string>): void } };
 }
 
+const withoutSecrets = (message: Message): Message => ({ ...message, to: '', data: {} });
+
 /** Attempts of one message: 1, 2, 4 … s apart, with jitter. */
 const attempts = 4;
 const sendTimeoutMs = 5000;
@@ -45,11 +47,16 @@ export default defineService({
         }
         count(expired ? 'expired' : 'sent');
         // The finished job stays a while so that its key is not sent twice; code and number do not
-        await job.update({ ...message, to: '', data: {} });
+        await job.update(withoutSecrets(message));
       },
-      onExhausted(message, error) {
+      async onExhausted(job, error) {
         this.broker.metrics.increment('notify.sms.total', { outcome: 'failed' });
-        this.logger.error('A message could not be delivered', { template: message.template, error });
+        this.logger.error('A message could not be delivered', {
+          template: job.data.template,
+          jobId: job.id,
+          error,
+        });
+        await job.update(withoutSecrets(job.data));
       },
     }),
   ],
