@@ -44,14 +44,14 @@ export class ManualClock implements Clock {
 
   /** Lets time pass until the promise has settled; throws when that takes more than `limitMs`. */
   async until<T>(promise: Promise<T>, limitMs = 3_600_000): Promise<T> {
-    let settled = false;
+    const state = { settled: false };
     const end = this.#now + limitMs;
     const mark = () => {
-      settled = true;
+      state.settled = true;
     };
     promise.then(mark, mark);
     await turn();
-    while (!settled) {
+    while (!state.settled) {
       const next = this.#nextBy(end);
       if (!next) throw new Error(`Nothing more happens by ${end} ms`);
       await this.advance(next.at - this.#now);
