@@ -1,5 +1,5 @@
 /** Which points of a drive the server must refuse as jumps, by the published rule and nothing else. */
-import { distanceM } from './geo.ts';
+import { distanceM } from '../../../lib/geo.ts';
 import { ACCURACY_M, type TracePoint } from './traces.ts';
 
 const MAX_KMH = 300;

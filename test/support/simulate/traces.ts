@@ -1,6 +1,6 @@
 /** The recorded drives as tracks that a simulated phone can replay. */
 import { readFile } from 'node:fs/promises';
-import { bearingDeg, distanceM } from './geo.ts';
+import { bearingDeg, distanceM } from '../../../lib/geo.ts';
 
 /** What the simulated phones report as their accuracy, m: that of a phone under open sky. */
 export const ACCURACY_M = 10;
