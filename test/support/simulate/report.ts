@@ -15,7 +15,10 @@ export function progressLine(progress: Progress): string {
     `from processing p50 ${ms(progress.processedMs.p50)} p99 ${ms(progress.processedMs.p99)} ms`,
     `refused ${refusedTotal(counts)}`,
     `superseded ${counts.superseded}`,
-    `lost ${counts.lost + counts.unanswered}`,
+    // More than a few only while the door is away: they go again after the reconnect.
+    `unanswered ${counts.unanswered}`,
+    `lost ${counts.lost}`,
+    `reconnects ${progress.reconnects}`,
   ].join('  ');
 }
 

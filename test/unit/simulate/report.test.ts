@@ -45,7 +45,9 @@ describe('what people are told', () => {
     };
     expect(progressLine(progress)).toBe('setting up 37/163');
     const line = progressLine({ ...progress, phase: 'driving', driving: 160 });
-    expect(line).toMatch(/^driving 160\/163 {2}sent 33\.3\/s .*p50 400 p99 990 ms .*superseded 3 {2}lost 0$/);
+    expect(line).toMatch(
+      /^driving 160\/163 {2}sent 33\.3\/s .*p50 400 p99 990 ms .*superseded 3 {2}unanswered 0 {2}lost 0 {2}reconnects 0$/,
+    );
   });
 
   test('a table with refusals by code, and the verdict', () => {
