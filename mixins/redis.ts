@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Redis } from 'ioredis';
 import type { Service, ServiceBroker } from 'moleculer';
 import { brokerConfig } from '../lib/broker-config.ts';
@@ -38,6 +39,12 @@ export function connectRedis(
   return connection;
 }
 
+/** Connects, unless a probe's question has begun that already. */
+export async function untilReady(connection: Redis): Promise<void> {
+  if (connection.status === 'wait') await connection.connect();
+  else if (connection.status !== 'ready') await once(connection, 'ready');
+}
+
 /** `this.redis` (main) or `this.sosRedis`, connected while the service runs. */
 export function redis<N extends RedisName = 'main'>(
   name: N = 'main' as N,
@@ -55,7 +62,8 @@ export function redis<N extends RedisName = 'main'>(
       );
     },
     async started(this: Service) {
-      await connections.get(this)?.connect();
+      const connection = connections.get(this);
+      if (connection) await untilReady(connection);
     },
     stopped(this: Service) {
       connections.get(this)?.disconnect();

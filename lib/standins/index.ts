@@ -15,6 +15,13 @@ async function requireFreePort(key: string, port: number, host: string): Promise
   });
 }
 
+/** A start that fails ends the process at once: what it had started must not stay behind. Answers how to forget it. */
+function endWithProcess(pid: number): () => void {
+  const end = () => void process.kill(pid, 'SIGTERM');
+  process.once('exit', end);
+  return () => void process.removeListener('exit', end);
+}
+
 /**
  * Starts what development lacks: a Redis when REDIS_URL is not set, a provider simulator when SANDBOX_PROVIDERS is on
  * and none is named. Answers with the configuration that points to them, and a middleware that stops them last.
@@ -31,7 +38,8 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
     if (!redisUrl) {
       const redis = await startRedis({ dataDir: config.dataDir });
       redisUrl = redis.socketPath;
-      stops.push(() => redis.stop());
+      const forget = endWithProcess(redis.pid);
+      stops.push(() => redis.stop().finally(forget));
     }
   }
   if (config.sandboxProviders && !providersSandboxUrl) {

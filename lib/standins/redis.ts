@@ -29,6 +29,7 @@ export interface DevelopmentRedisOptions {
 
 /** A Redis that answers. */
 export interface DevelopmentRedis {
+  pid: number;
   socketPath: string;
   /** True when an earlier application had left it running. */
   adopted: boolean;
@@ -86,6 +87,7 @@ export async function startRedis({ dataDir, logger }: DevelopmentRedisOptions): 
     };
     let stopped: Promise<void> | undefined;
     return {
+      pid: server.pid,
       socketPath: paths.socket,
       adopted: orphan !== undefined,
       stop() {

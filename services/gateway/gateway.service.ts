@@ -11,7 +11,7 @@ import { AppError, publicError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
 import { isHostile } from '../../lib/validate.ts';
-import { connectRedis } from '../../mixins/redis.ts';
+import { connectRedis, untilReady } from '../../mixins/redis.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
 import { type ClientSocket, type GatewayParts, handlers, tripRoom } from './socket-handlers.ts';
@@ -267,7 +267,7 @@ export default defineService({
     });
 
     const subscriber = connectRedis(broker, 'main', { subscriber: true });
-    await subscriber.connect();
+    await untilReady(subscriber);
     const fanout = new TripFanout({
       redis: this.redis,
       subscriber,
