@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { parseSealKeys } from './sealed.ts';
 
 /** Thrown once with every bad key, each with what is wrong, never with its value. */
 export class ConfigError extends Error {
@@ -104,6 +105,11 @@ function environmentSchema(production: boolean) {
     HASH_SECRET: secret('development-only hash secret, not for production').describe(
       'Keys the hashes of codes, PINs and phone numbers',
     ),
+    ENCRYPTION_KEYS: own('development:ZGV2ZWxvcG1lbnQtb25seSBlbmNyeXB0aW9uIGtleS4=')
+      .refine((value) => parseSealKeys(value) !== null, 'must be id:key pairs, each key 32 bytes in base64')
+      .describe(
+        'Seal phone numbers at rest: id:key pairs, comma-separated; the first seals, all open (32 bytes, base64)',
+      ),
     SESSION_TTL_HOURS: count(24).describe('How long a sign-in lasts'),
     ADMIN_PHONES: listOf(production ? '' : '+919800000000').describe(
       'Numbers (E.164) that become super-admins at sign-in, comma-separated',
