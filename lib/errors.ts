@@ -39,6 +39,7 @@ const foreignTypes = new Map<string, ErrorCode>([
   ['NOT_FOUND', 'NOT_FOUND'],
   ['SERVICE_UNAVAILABLE', 'UNAVAILABLE'],
   ['UNABLE_DECODE_PARAM', 'VALIDATION'],
+  ['ORIGIN_NOT_ALLOWED', 'ORIGIN_REFUSED'],
 ]);
 
 /** ioredis' and Node's words for a connection that is not there. */

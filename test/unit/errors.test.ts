@@ -34,6 +34,7 @@ describe('publicError', () => {
   test.each<[string, Error, ErrorCode]>([
     ['a body over the limit', typed('entity.too.large'), 'PAYLOAD_TOO_LARGE'],
     ['a broken body', typed('entity.parse.failed'), 'BAD_JSON'],
+    ['a page from elsewhere', typed('ORIGIN_NOT_ALLOWED'), 'ORIGIN_REFUSED'],
     ['a late answer', new Errors.RequestTimeoutError({ action: 'a.b', nodeID: secret }), 'TIMEOUT'],
     ['a full queue', new Errors.QueueIsFullError({ action: 'a.b', nodeID: secret }), 'UNAVAILABLE'],
     [
