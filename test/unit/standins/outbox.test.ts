@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import type { OutboxMessage } from '../../../lib/standins/outbox.ts';
 import { Outbox } from '../../../lib/standins/outbox.ts';
 
