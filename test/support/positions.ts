@@ -22,8 +22,9 @@ export const reportedAt = (
 /** Ids of so many new trips that all live in one shard: that of `like`, or any. */
 export function tripsOfOneShard(howMany: number, like = newId('trp')): string[] {
   const ids: string[] = [];
+  const prefix = newId('trp');
   for (let n = 0; ids.length < howMany; n++) {
-    const id = `${newId('trp').slice(0, 20)}_${n}`;
+    const id = `${prefix}_${n}`;
     if (shardOf(id) === shardOf(like)) ids.push(id);
   }
   return ids;
