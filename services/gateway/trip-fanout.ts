@@ -37,10 +37,8 @@ export class TripFanout {
     this.#deliver = options.deliver;
     this.#onTrouble = options.onTrouble;
     this.#subscriber.on('message', (channel: string, message: string) => this.#receive(channel, message));
-    // ioredis subscribes again by itself; what was published meanwhile is in the streams
     this.#subscriber.on('ready', () => {
-      for (const [number, shard] of this.#shards)
-        if (shard.lastId !== null) this.#enqueue(number, shard, () => this.#fillGap(number, shard));
+      this.#resubscribe().catch((error: unknown) => this.#onTrouble('Channels are not subscribed', error));
     });
   }
 
@@ -80,6 +78,18 @@ export class TripFanout {
   async #subscribe(number: number, shard: Shard): Promise<void> {
     await this.#subscriber.subscribe(shardChannel(number));
     shard.lastId ??= (await this.#redis.hget(shardKeys(number).head, 'id')) ?? '0-0';
+  }
+
+  /**
+   * ioredis subscribes again by itself, but forgets to when the connection is lost once more before the answer; and only
+   * once the subscription stands does the stream hold all that was published without us.
+   */
+  async #resubscribe(): Promise<void> {
+    const channels = [...this.#byChannel.keys()];
+    if (channels.length === 0) return;
+    await this.#subscriber.subscribe(...channels);
+    for (const [number, shard] of this.#shards)
+      if (shard.lastId !== null) this.#enqueue(number, shard, () => this.#fillGap(number, shard));
   }
 
   #receive(channel: string, message: string): void {

@@ -198,16 +198,20 @@ export class LiveIndex {
       return found as Hit[];
     });
     hits.sort((a, b) => Number(a[1]) - Number(b[1]));
-    const nearest = hits.slice(0, limit);
-    if (nearest.length === 0) return [];
-    const lasts = this.#redis.pipeline();
-    for (const [tripId] of nearest) lasts.hget(shardKeys(shardOf(tripId)).last, tripId);
-    const seen = (await lasts.exec()) ?? [];
     const oldest = Date.now() - silentMs;
-    return nearest.flatMap(([tripId, distance, [x, y]], index) => {
-      const last = parseLast(seen[index]?.[1] as string | null);
-      if (!last || last.at < oldest) return [];
-      return [{ tripId, lat: Number(y), lng: Number(x), distanceM: Math.round(Number(distance)) }];
-    });
+    const found: { tripId: string; lat: number; lng: number; distanceM: number }[] = [];
+    // Silent trips must not take the places of those that report: page by page until there are enough
+    for (let start = 0; start < hits.length && found.length < limit; start += limit) {
+      const page = hits.slice(start, start + limit);
+      const lasts = this.#redis.pipeline();
+      for (const [tripId] of page) lasts.hget(shardKeys(shardOf(tripId)).last, tripId);
+      const seen = (await lasts.exec()) ?? [];
+      for (const [index, [tripId, distance, [x, y]]] of page.entries()) {
+        const last = parseLast(seen[index]?.[1] as string | null);
+        if (!last || last.at < oldest) continue;
+        found.push({ tripId, lat: Number(y), lng: Number(x), distanceM: Math.round(Number(distance)) });
+      }
+    }
+    return found.slice(0, limit);
   }
 }

@@ -1,0 +1,55 @@
+import { describe, expect, test } from '@jest/globals';
+import * as fc from 'fast-check';
+import { distanceM, type Point } from '../../../lib/geo.ts';
+
+const point = fc.record({
+  lat: fc.double({ min: -90, max: 90, noNaN: true }),
+  lng: fc.double({ min: -180, max: 180, noNaN: true }),
+});
+const halfAroundM = 6_371_008.8 * Math.PI;
+
+describe('distanceM', () => {
+  // Geodesics on WGS84 by Karney's method, m; the sphere may be off by 0.5 %
+  test.each<[string, Point, Point, number]>([
+    ['Paris to London', { lat: 48.8566, lng: 2.3522 }, { lat: 51.5074, lng: -0.1278 }, 343_924],
+    ['New Delhi to Mumbai', { lat: 28.6139, lng: 77.209 }, { lat: 19.076, lng: 72.8777 }, 1_147_640],
+    ['across the date line', { lat: 0, lng: 179.5 }, { lat: 0, lng: -179.5 }, 111_319],
+    ['over the pole', { lat: 89.5, lng: 0 }, { lat: 89.5, lng: 180 }, 111_694],
+  ])('%s', (_, a, b, expected) => {
+    expect(Math.abs(distanceM(a, b) / expected - 1)).toBeLessThan(0.005);
+  });
+
+  test('a degree of the equator and of a meridian are the same on the sphere', () => {
+    const degree = halfAroundM / 180;
+    expect(distanceM({ lat: 0, lng: 0 }, { lat: 0, lng: 1 })).toBeCloseTo(degree, 6);
+    expect(distanceM({ lat: 45, lng: 7 }, { lat: 46, lng: 7 })).toBeCloseTo(degree, 6);
+  });
+
+  test('opposite points are half the way around, never NaN', () => {
+    fc.assert(
+      fc.property(point, ({ lat, lng }) => {
+        const opposite = { lat: -lat, lng: lng > 0 ? lng - 180 : lng + 180 };
+        expect(Math.abs(distanceM({ lat, lng }, opposite) - halfAroundM)).toBeLessThan(1);
+      }),
+    );
+  });
+
+  test('is symmetric, zero for equal points, and within half the way around', () => {
+    fc.assert(
+      fc.property(point, point, (a, b) => {
+        expect(distanceM(a, b)).toBeCloseTo(distanceM(b, a), 6);
+        expect(distanceM(a, a)).toBe(0);
+        expect(distanceM(a, b)).toBeGreaterThanOrEqual(0);
+        expect(distanceM(a, b)).toBeLessThanOrEqual(halfAroundM + 1e-6);
+      }),
+    );
+  });
+
+  test('a detour is never shorter', () => {
+    fc.assert(
+      fc.property(point, point, point, (a, b, c) => {
+        expect(distanceM(a, c)).toBeLessThanOrEqual(distanceM(a, b) + distanceM(b, c) + 1);
+      }),
+    );
+  });
+});
