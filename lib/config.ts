@@ -230,6 +230,8 @@ export function loadConfig(
   }
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   // The mapped type above and this loop say the same thing; TypeScript cannot follow the renaming
-  const renamed = Object.fromEntries(Object.entries(parsed.data).map(([key, value]) => [camel(key), value]));
+  const renamed = Object.fromEntries(
+    Object.entries(parsed.data).map(([key, value]) => [camel(key), Object.freeze(value)]),
+  );
   return Object.freeze(renamed) as Config;
 }

@@ -53,3 +53,7 @@ export function createSealer(keys: readonly SealKey[]): Sealer {
     },
   };
 }
+
+/** The sealer of a configuration, which has checked its keys. */
+export const sealerOf = ({ encryptionKeys }: { encryptionKeys: string }): Sealer =>
+  createSealer(parseSealKeys(encryptionKeys) ?? []);

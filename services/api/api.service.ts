@@ -10,6 +10,7 @@ import type { Log, Meta } from '../../lib/context.ts';
 import { defineService, type Mixin, type RestRoute } from '../../lib/define-service.ts';
 import { AppError, errorStatus, publicError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
+import { isAllowedOrigin } from '../../lib/origins.ts';
 import type { Caller, Permission } from '../../lib/permissions.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { isHostile } from '../../lib/validate.ts';
@@ -146,10 +147,8 @@ export default defineService({
     // moleculer publishes settings to the other nodes
     $secureSettings: ['cors', 'routes', 'onError', 'rootCallOptions'],
     cors: {
-      origin:
-        config.nodeEnv === 'production'
-          ? config.corsOrigins
-          : ['http://localhost:*', 'http://127.0.0.1:*', ...config.corsOrigins],
+      // A function: moleculer-web takes a string for a match when the origin is a part of it
+      origin: (origin: string) => isAllowedOrigin(config, origin),
       methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
       allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id'],
       exposedHeaders: ['retry-after', 'x-request-id'],

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { sealerOf } from '../../lib/sealed.ts';
 import { type DevelopmentRedis, startRedis } from '../../lib/standins/redis.ts';
 import {
   type Answer,
@@ -353,15 +354,19 @@ describe('the profile', () => {
     const stored = [{ name: 'Mother', phone: '+919876543210', relation: 'mother' }];
     const key = `contacts:{${user.id}}`;
     await withRedis(system.config.redisUrl, async (redis) => {
-      expect(await redis.get(key)).toBe('[]');
+      const sealer = sealerOf(system.config);
+      const cached = async () => JSON.parse(sealer.open((await redis.get(key)) ?? '')) as unknown;
+      expect(await cached()).toEqual([]);
       const changed = await put(user, '/me/emergency-contacts', { contacts });
       expect(changed.body.emergencyContacts).toEqual(stored);
-      expect(JSON.parse((await redis.get(key)) ?? '')).toEqual(stored);
+      expect(await cached()).toEqual(stored);
+      expect(await redis.get(key)).not.toMatch(/Mother|98765/);
       await redis.del(key);
       expect(await system.broker.call('accounts.emergencyContacts', { userId: user.id })).toEqual({
         contacts: stored,
       });
-      expect(JSON.parse((await redis.get(key)) ?? '')).toEqual(stored);
+      expect(await cached()).toEqual(stored);
+      expect(await redis.get(key)).not.toMatch(/Mother|98765/);
     });
   });
 });
@@ -390,6 +395,15 @@ describe('the PIN', () => {
     expect([forced.status, forced.body]).toEqual([honest.status, honest.body]);
     expectRefusal(await setPin(user, { pin: '1111', currentPin: '5678' }), 403, 'WRONG_PIN');
     expect((await setPin(user, { pin: '1111', currentPin: '1234' })).status).toBe(204);
+  });
+
+  test('a change that names no duress PIN keeps the one there is', async () => {
+    const user = await signIn(system);
+    await setPin(user, { pin: '1234', duressPin: '4321' });
+    expect((await setPin(user, { pin: '5678', currentPin: '1234' })).status).toBe(204);
+    expectRefusal(await setPin(user, { pin: '4321', currentPin: '5678' }), 400, 'PINS_EQUAL');
+    expect((await setPin(user, { pin: '9999', currentPin: '4321' })).status).toBe(204);
+    expectRefusal(await setPin(user, { pin: '1111', currentPin: '9999' }), 403, 'WRONG_PIN');
   });
 
   test('is locked after five tries, for the right one too', async () => {

@@ -22,6 +22,7 @@ const production: Env = {
   MONGO_URI: 'mongodb://m',
   SESSION_SECRET: 's'.repeat(32),
   HASH_SECRET: 'h'.repeat(32),
+  ENCRYPTION_KEYS: `k1:${Buffer.alloc(32, 1).toString('base64')}`,
   TWILIO_ACCOUNT_SID: 'AC1',
   TWILIO_AUTH_TOKEN: 't',
   TWILIO_FROM: '+1',
