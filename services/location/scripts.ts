@@ -50,9 +50,10 @@ for n, trip in ipairs(trips) do
   end
 end
 if #live > 0 then
+  -- First what can fail: a script is not rolled back
+  append(ARGV[1], ARGV[2], live)
   if #geo > 2 then redis.call(unpack(geo)) end
   redis.call(unpack(last))
-  append(ARGV[1], ARGV[2], live)
 end
 return table.concat(outcomes)`;
 

@@ -215,7 +215,10 @@ describe('a batch', () => {
 
   test('R2.2 of any size goes in: 1,200 trips of one shard', async () => {
     const trips = tripsOfOneShard(1200);
-    await Promise.all(trips.map((tripId) => index.open(tripId, driver)));
+    await redis.hset(
+      shardKeys(shardOf(trips[0] ?? '')).active,
+      Object.fromEntries(trips.map((t) => [t, driver])),
+    );
     expect(await index.apply(trips.map((tripId) => reportedAt(tripId, 1)))).toMatchObject({ accepted: 1200 });
     expect(await redis.zcard(shardKeys(shardOf(trips[0] ?? '')).geo)).toBe(1200);
   });
@@ -258,11 +261,25 @@ describe('a batch', () => {
     expect((await index.state(trimmed)).last).toMatchObject({ timestamp: 400 });
   });
 
-  test('what Redis refuses comes back as failed, the rest is processed', async () => {
+  test('what Redis refuses is set apart, the rest is processed', async () => {
     const [good, bad] = [await openTrip(), await openTrip()];
     await redis.set(shardKeys(shardOf(bad)).stream, 'not a stream');
     const updates = [reportedAt(good, 1), reportedAt(bad, 1)];
-    expect(await index.apply(updates)).toEqual({ accepted: 1, late: 0, notActive: 0, failed: [updates[1]] });
+    expect(await index.apply(updates)).toEqual({
+      accepted: 1,
+      late: 0,
+      notActive: 0,
+      failed: [],
+      broken: [updates[1]],
+    });
+    expect((await index.state(bad)).last).toBeNull();
+  });
+
+  test('a position near a pole, where the geo-index ends, holds up nothing and is kept', async () => {
+    const tripId = await openTrip();
+    const pole = { ...reportedAt(tripId, 1), lat: 89.9 };
+    expect(await index.apply([pole])).toMatchObject({ accepted: 1, broken: [] });
+    expect((await index.state(tripId)).last).toMatchObject({ lat: 89.9 });
   });
 });
 
