@@ -25,8 +25,19 @@ export interface AckData {
 
 export type Ack<E extends ClientEvent> = ({ ok: true } & AckData[E]) | { ok: false; error: PublicError };
 
+type Send<E extends ClientEvent> = (
+  payload: z.input<(typeof clientEvents)[E]>,
+  ack: (answer: Ack<E>) => void,
+) => void;
+
+/** `location:update` may go without an acknowledgement; its refusal is then a `location:refused`. */
 export type ClientToServer = {
-  [E in ClientEvent]: (payload: z.input<(typeof clientEvents)[E]>, ack?: (answer: Ack<E>) => void) => void;
+  [E in Exclude<ClientEvent, 'location:update'>]: Send<E>;
+} & {
+  'location:update': (
+    payload: Parameters<Send<'location:update'>>[0],
+    ack?: Parameters<Send<'location:update'>>[1],
+  ) => void;
 };
 
 export interface ServerToClient {

@@ -2,7 +2,7 @@ import type { ErrorCode } from '../contracts/errors.ts';
 import { type Fix, type JumpState, judgeJump } from './jump-rule.ts';
 
 /** A phone's clock may run ahead by this much, ms. */
-export const maxAheadMs = 60_000;
+const maxAheadMs = 60_000;
 
 /** Judges a well-formed position of a trip's driver. `now` is the server's clock, ms. */
 export function checkPosition(

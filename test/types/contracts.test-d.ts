@@ -1,0 +1,96 @@
+/**
+ * What must not compile. tsc checks this file with the rest: each line under an expectation has to be an error, or the
+ * expectation itself is one. Nothing here runs.
+ */
+import type { Socket } from 'socket.io-client';
+import type { ClientToServer, ServerToClient } from '../../contracts/socket.ts';
+import type { Calls } from '../../lib/context.ts';
+import { defineService } from '../../lib/define-service.ts';
+import { AppError } from '../../lib/errors.ts';
+import { redis } from '../../mixins/redis.ts';
+
+export async function callers(calls: Calls) {
+  const trip = await calls.call('trips.get', { id: 'trp_1' });
+  trip.status satisfies 'requested' | 'scheduled' | 'active' | 'ended' | 'cancelled';
+  await calls.emit('session.revoked', { userId: 'usr_1', sessionId: null });
+
+  // @ts-expect-error No such action
+  await calls.call('trips.got', { id: 'trp_1' });
+  // @ts-expect-error No such service
+  await calls.call('rides.get', { id: 'trp_1' });
+  // @ts-expect-error A wrong type of parameter
+  await calls.call('trips.get', { id: 1 });
+  // @ts-expect-error A parameter is missing
+  await calls.call('trips.get', {});
+  // @ts-expect-error Not a value of the enum
+  await calls.call('trips.authorize', { id: 'trp_1', as: 'own' });
+  // @ts-expect-error The result has no such field
+  void trip.phone;
+  // @ts-expect-error No such event
+  await calls.emit('trip.vanished', { tripId: 'trp_1' });
+  // @ts-expect-error A wrong payload
+  await calls.emit('session.revoked', { userId: 'usr_1' });
+  // @ts-expect-error No such code
+  throw new AppError('TRIP_LOST');
+}
+
+const send = { permissions: 'internal', handler: async () => ({ notificationId: 'n' }) } as const;
+defineService({ name: 'notify', actions: { send } });
+// @ts-expect-error No such service in contracts/
+defineService({ name: 'notes', actions: {} });
+// @ts-expect-error The contract has an action that is missing here
+defineService({ name: 'notify', actions: {} });
+// @ts-expect-error An action that the contract does not have
+defineService({ name: 'notify', actions: { send, unsend: send } });
+// @ts-expect-error Permissions are missing
+defineService({ name: 'notify', actions: { send: { handler: send.handler } } });
+// @ts-expect-error No such role
+defineService({ name: 'notify', actions: { send: { ...send, permissions: ['boss'] } } });
+defineService({
+  name: 'notify',
+  // @ts-expect-error A result that breaks the contract
+  actions: { send: { permissions: 'internal', handler: async () => ({ id: 'n' }) } },
+});
+
+defineService({
+  name: 'notify',
+  mixins: [redis()],
+  state: () => ({ sent: 0 }),
+  actions: {
+    send: {
+      permissions: 'internal',
+      async handler(ctx) {
+        this.sent += ctx.params.to.length;
+        await this.redis.ping();
+        // @ts-expect-error No such parameter
+        void ctx.params.subject;
+        // @ts-expect-error No mixin brings this
+        void this.sosRedis;
+        // @ts-expect-error Not in this service's state
+        void this.received;
+        return { notificationId: 'n' };
+      },
+    },
+  },
+  // @ts-expect-error No such event to listen to
+  events: { 'trip.vanished': { handler() {} } },
+});
+
+export async function clients(socket: Socket<ServerToClient, ClientToServer>) {
+  const joined = await socket.emitWithAck('trip:join', { tripId: 'trp_1' });
+  if (joined.ok) void joined.missed;
+  socket.on('trip', ({ status }) => void status);
+
+  // @ts-expect-error No such event
+  socket.emit('trip:hijack', { tripId: 'trp_1' });
+  // @ts-expect-error A wrong payload
+  socket.emit('trip:join', { trip: 'trp_1' });
+  // @ts-expect-error A position without its accuracy
+  socket.emit('location:update', { tripId: 'trp_1', lat: 1, lng: 1, timestamp: 1 });
+  // @ts-expect-error The server sends no such event
+  socket.on('driver', () => undefined);
+  // @ts-expect-error The update has no such field
+  socket.on('location', ({ phone }) => void phone);
+  // @ts-expect-error A refusal carries no data
+  if (!joined.ok) void joined.missed;
+}
