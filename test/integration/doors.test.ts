@@ -150,6 +150,7 @@ describe('every route', () => {
   });
 
   test('refuses each field of a wrong kind, by its name', async () => {
+    let refused = 0;
     for (const route of routes) {
       const schema = actionContract(route.action)?.params ?? z.object({});
       for (const field of fieldsOf(schema).filter((name) => !route.rest.path.includes(`:${name}`))) {
@@ -163,10 +164,13 @@ describe('every route', () => {
           });
           const what = `${route.action} ${field} ${JSON.stringify(value)?.slice(0, 40)}`;
           if (answer.status >= 400) expectCoded(answer, what);
-          if (isRefused) expect([what, answer.body?.error?.code]).toEqual([what, 'VALIDATION']);
+          if (!isRefused) continue;
+          refused++;
+          expect([what, answer.body?.error?.code]).toEqual([what, 'VALIDATION']);
         }
       }
     }
+    expect(refused).toBeGreaterThan(100);
   });
 
   test('refuses what is missing, broken, too deep, too large, and keys that change prototypes', async () => {
@@ -196,11 +200,11 @@ describe('every route', () => {
 });
 
 describe('every socket event', () => {
-  let socket: ClientSocket;
+  let socket: ClientSocket | undefined;
   beforeAll(async () => {
     socket = await connectSocket(system, tokens.get('rider'));
   });
-  afterAll(() => void socket.close());
+  afterAll(() => void socket?.close());
 
   /** Sends what the types forbid. */
   const emit = (event: string, payload: unknown): Promise<{ ok: boolean; error?: { code: string } }> =>
@@ -233,7 +237,7 @@ describe('every socket event', () => {
     for (const event of ['call', 'trips.get', 'constructor', '__proto__', 'trip:hijack', '']) {
       expect(await emit(event, {})).toMatchObject({ ok: false, error: { code: 'UNKNOWN_EVENT' } });
     }
-    expect(socket.connected).toBe(true);
+    expect(socket?.connected).toBe(true);
   });
 });
 
