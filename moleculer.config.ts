@@ -2,7 +2,6 @@
  * How every process is put together: `brokerOptions(config)` for tests and tools, the default export for
  * moleculer-runner. `SERVICES=location` picks the role; without it a process runs everything.
  */
-import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { type BrokerOptions, type Context, Errors, type Middleware, type ServiceBroker } from 'moleculer';
 import { setBrokerConfig } from './lib/broker-config.ts';
@@ -21,6 +20,10 @@ const lifecycle = (config: Config): Middleware => ({
   name: 'lifecycle',
   created(broker: ServiceBroker) {
     setBrokerConfig(broker, config);
+    healthOf(broker).add('broker', async () => {
+      // Alone in its process a broker has no transit
+      if (broker.transit && !broker.transit.connected) throw new Error('NATS is not connected');
+    });
   },
   async started(broker: ServiceBroker) {
     healthOf(broker).state = 'ready';
@@ -91,12 +94,15 @@ export default async function runnerOptions(): Promise<BrokerOptions> {
       throw new ConfigError([
         { key: 'node', message: `version 24 is needed, this is ${process.version}; start with npm start` },
       ]);
-    // moleculer-runner looks for the names in SERVICES below SERVICEDIR
-    if (process.env['SERVICES'] && existsSync('services')) process.env['SERVICEDIR'] ??= 'services';
     const configured = loadConfig(process.env);
+    if (configured.services.length > 0) {
+      // moleculer-runner looks for these names below SERVICEDIR; every role answers on METRICS_PORT
+      process.env['SERVICEDIR'] = 'services';
+      process.env['SERVICES'] = [...new Set([...configured.services, 'monitor'])].join(',');
+    }
     const { config, middleware } = await startStandins(configured);
     const options = brokerOptions(config, [middleware]);
-    if (config.nodeEnv !== 'development') return options;
+    if (config.nodeEnv !== 'development' || config.services.length > 0) return options;
     return { ...options, started: () => void process.stdout.write(`${welcome(config)}\n`) };
   } catch (error) {
     process.stderr.write(

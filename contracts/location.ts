@@ -51,7 +51,8 @@ export const location = {
     },
     nearby: {
       params: z.object({
-        lat: degrees.min(-90).max(90),
+        // The geo-index ends short of the poles
+        lat: degrees.min(-85).max(85),
         lng: degrees.min(-180).max(180),
         /** m */
         radiusM: z.coerce.number().positive().max(100_000).default(2000),

@@ -7,7 +7,7 @@ export type TripStatus = z.infer<typeof tripStatus>;
 
 const place = latLng.extend({ address: z.string().max(200).optional() });
 
-export const booking = z.object({
+const booking = z.object({
   id: bookingId,
   status: tripStatus,
   riderId: userId,

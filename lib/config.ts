@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { parseSealKeys } from './sealed.ts';
 
 /** Thrown once with every bad key, each with what is wrong, never with its value. */
 export class ConfigError extends Error {
@@ -32,77 +33,56 @@ const list = listOf('');
 
 /**
  * The whole configuration: a key of the environment each. `<KEY>_FILE` names a file that holds the value (for
- * mounted secrets). What only development may leave out has its default through `dev`.
+ * mounted secrets). Production has no default for what must be its own, and refuses development's.
  */
 function environmentSchema(production: boolean) {
-  const dev = (value: string) => (production ? z.string().min(1) : z.string().min(1).default(value));
-  const secret = (value: string) =>
-    production ? z.string().min(32, 'needs 32 characters or more') : z.string().min(1).default(value);
+  /** What development may leave out. */
+  const own = (developmentValue: string) =>
+    production
+      ? z
+          .string()
+          .min(1)
+          .refine((value) => value !== developmentValue, "is development's default")
+      : z.string().min(1).default(developmentValue);
+  const secret = (developmentValue: string) =>
+    production
+      ? z
+          .string()
+          .min(32, 'needs 32 characters or more')
+          .refine((value) => value !== developmentValue, "is development's default")
+      : z.string().min(1).default(developmentValue);
+  const address = production ? z.string().min(1) : z.string().min(1).optional();
   return z.object({
-    NODE_ENV: z.enum(['development', 'test', 'production']).default('development'),
-    NODE_ID: z
-      .string()
-      .optional()
-      .describe("This process's name on the broker; derived from host and pid by default"),
+    NODE_ENV: z
+      .enum(['development', 'test', 'production'])
+      .default('development')
+      .describe('`production` starts no stand-ins and refuses development defaults'),
+    SERVICES: list.describe(
+      'The role of this process: names of services, comma-separated; all of them by default',
+    ),
+    NODE_ID: z.string().optional().describe("This process's name on the broker; host and pid by default"),
     NAMESPACE: z.string().default('ride').describe('Keeps several systems on one NATS apart'),
     LOG_LEVEL: z
       .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace'])
-      .default(production ? 'info' : 'warn'),
-    LOG_FORMAT: z.enum(['json', 'pretty']).default(production ? 'json' : 'pretty'),
+      .default(production ? 'info' : 'warn')
+      .describe('The least that is logged; `info` has a line a request'),
+    LOG_FORMAT: z
+      .enum(['json', 'pretty'])
+      .default(production ? 'json' : 'pretty')
+      .describe('JSON lines, or readable ones'),
     HOST: z
       .string()
       .default(production ? '0.0.0.0' : '127.0.0.1')
       .describe('The address the doors listen on'),
-    API_PORT: port(3000),
-    SOCKET_PORT: port(3001),
-    METRICS_PORT: port(3030),
+    API_PORT: port(3000).describe('REST'),
+    SOCKET_PORT: port(3001).describe('Socket.IO'),
+    METRICS_PORT: port(3030).describe('/metrics, /healthz, /readyz of every process'),
     PUBLIC_URL: z
       .url()
       .optional()
       .describe('How clients reach the API; http://localhost:API_PORT by default'),
     CORS_ORIGINS: list.describe(
-      'Origins that browsers may call from, comma-separated; in development also any localhost',
-    ),
-    DATA_DIR: z.string().default('./data').describe('All that development keeps'),
-
-    NATS_URL: (production ? z.string().min(1) : z.string().min(1).optional()).describe(
-      'nats://…; without it the broker works in this process alone',
-    ),
-    REDIS_URL: (production ? z.string().min(1) : z.string().min(1).optional()).describe(
-      'redis://…, or the path of a unix socket; without it development starts its own',
-    ),
-    SOS_REDIS_URL: (production ? z.string().min(1) : z.string().min(1).optional()).describe(
-      'The Redis of SOS and of the admin feed; REDIS_URL in development',
-    ),
-    MONGO_URI: (production ? z.string().min(1) : z.string().min(1).optional()).describe(
-      'mongodb://…; without it documents are kept in files in DATA_DIR',
-    ),
-
-    SESSION_SECRET: secret('development-only session secret, not for production').describe(
-      'Signs session tokens',
-    ),
-    HASH_SECRET: secret('development-only hash secret, not for production').describe(
-      'Keys the hashes of codes, PINs and phone numbers',
-    ),
-    SESSION_TTL_HOURS: count(24),
-    ADMIN_PHONES: listOf(production ? '' : '+919800000000').describe(
-      'Numbers (E.164) that become super-admins at login, comma-separated',
-    ),
-    PHONE_REGION: z
-      .string()
-      .length(2)
-      .default('IN')
-      .describe('Country of numbers written without a country code'),
-    REQUIRE_VERIFIED_DRIVERS: flag(production),
-
-    OTP_TTL_S: count(300),
-    OTP_MAX_TRIES: count(5),
-    OTP_RESEND_S: count(30),
-    OTP_PER_NUMBER_PER_HOUR: count(production ? 6 : 60),
-    OTP_PER_IP_PER_HOUR: count(production ? 30 : 100_000),
-    RATE_LIMIT_PER_USER: count(100).describe('REST requests a minute for each user'),
-    RATE_LIMIT_PER_IP: count(production ? 60 : 100_000).describe(
-      'REST requests a minute for each address, without a session',
+      'Origins that browsers may call from, comma-separated; development lets any localhost in',
     ),
     TRUSTED_PROXIES: z.coerce
       .number()
@@ -110,22 +90,63 @@ function environmentSchema(production: boolean) {
       .min(0)
       .default(0)
       .describe('How many proxies of ours stand before the doors (X-Forwarded-For)'),
-    BODY_LIMIT_KB: count(256),
+    DATA_DIR: z.string().default('./data').describe('All that development keeps'),
 
-    GATEWAY_MAX_CONNECTIONS: count(15_000),
-    SOCKET_EVENTS_PER_S: count(50),
-    SOCKET_EVENTS_BURST: count(100),
-    SOCKET_PAYLOAD_KB: count(256),
-    SOCKET_MAX_ROOMS: count(production ? 50 : 1000).describe('Trips one connection may watch at once'),
+    NATS_URL: address.describe('nats://…; without it the broker works in this process alone'),
+    REDIS_URL: address.describe(
+      'redis://…, or the path of a unix socket; without it development starts its own',
+    ),
+    SOS_REDIS_URL: address.describe('The Redis of SOS and of the admin feed; development uses REDIS_URL'),
+    MONGO_URI: address.describe('mongodb://…; without it documents are kept in files in DATA_DIR'),
+
+    SESSION_SECRET: secret('development-only session secret, not for production').describe(
+      'Signs session tokens',
+    ),
+    HASH_SECRET: secret('development-only hash secret, not for production').describe(
+      'Keys the hashes of codes, PINs and phone numbers',
+    ),
+    ENCRYPTION_KEYS: own('development:ZGV2ZWxvcG1lbnQtb25seSBlbmNyeXB0aW9uIGtleS4=')
+      .refine((value) => parseSealKeys(value) !== null, 'must be id:key pairs, each key 32 bytes in base64')
+      .describe(
+        'Seal phone numbers at rest: id:key pairs, comma-separated; the first seals, all open (32 bytes, base64)',
+      ),
+    SESSION_TTL_HOURS: count(24).describe('How long a sign-in lasts'),
+    ADMIN_PHONES: listOf(production ? '' : '+919800000000').describe(
+      'Numbers (E.164) that become super-admins at sign-in, comma-separated',
+    ),
+    PHONE_REGION: z
+      .string()
+      .length(2)
+      .default('IN')
+      .describe('Country of numbers written without a country code'),
+    REQUIRE_VERIFIED_DRIVERS: flag(production).describe(
+      'Only drivers whose documents are approved may accept trips',
+    ),
+
+    OTP_TTL_S: count(300).describe('How long a sign-in code is good'),
+    OTP_MAX_TRIES: count(5).describe('Wrong codes before a new one is needed'),
+    OTP_RESEND_S: count(30).describe('Seconds between two codes for one number'),
+    OTP_PER_NUMBER_PER_HOUR: count(production ? 6 : 60).describe('Codes an hour for one number'),
+    OTP_PER_IP_PER_HOUR: count(production ? 30 : 100_000).describe('Codes an hour for one address'),
+    RATE_LIMIT_PER_USER: count(100).describe('REST requests a minute for each user'),
+    RATE_LIMIT_PER_IP: count(production ? 60 : 100_000).describe(
+      'REST requests a minute for each address, without a session',
+    ),
+    BODY_LIMIT_KB: count(256).describe('Largest REST body'),
+
+    SOCKET_EVENTS_PER_S: count(50).describe('Events a second that a socket may send'),
+    SOCKET_EVENTS_BURST: count(100).describe('Events that a socket may send at once'),
+    SOCKET_PAYLOAD_KB: count(256).describe('Largest socket message'),
+    SOCKET_MAX_ROOMS: count(production ? 50 : 1000).describe('Trips that one connection may watch at once'),
     LOCATION_TICK_MS: count(1000).describe('How often buffered updates are processed'),
     LOCATION_GATEWAY_BATCH_MS: count(50).describe(
       'How long a gateway collects updates before it hands them on',
     ),
     LOCATION_RETENTION_MS: count(3_600_000).describe('How long the history streams are kept'),
 
-    TWILIO_ACCOUNT_SID: dev('AC00000000000000000000000000000000'),
-    TWILIO_AUTH_TOKEN: dev('development-only'),
-    TWILIO_FROM: dev('+15005550006'),
+    TWILIO_ACCOUNT_SID: own('AC00000000000000000000000000000000').describe('Twilio account'),
+    TWILIO_AUTH_TOKEN: own('development-only').describe('Twilio token'),
+    TWILIO_FROM: own('+15005550006').describe('The number that SMS come from'),
     TWILIO_BASE_URL: z.url().optional().describe("Another address than Twilio's, for a simulator"),
     SANDBOX_PROVIDERS: flag(!production).describe(
       'Providers are local simulators; what they got is at /dev/outbox',
@@ -137,13 +158,41 @@ function environmentSchema(production: boolean) {
   });
 }
 
+/** A key as a reader meets it, with its defaults; `required` says that production has none and needs a value. */
+export interface ConfigKey {
+  key: string;
+  description: string;
+  development: string;
+  production: string;
+  required: boolean;
+}
+
+/** Every key, in order: what .env.example and docs/configuration.md are made from. */
+export function configKeys(): ConfigKey[] {
+  const describe = (production: boolean) =>
+    z.toJSONSchema(environmentSchema(production), { io: 'input', unrepresentable: 'any' });
+  const [development, production] = [describe(false), describe(true)];
+  const read = ({ properties = {} }: typeof development, key: string) => {
+    const property = properties[key];
+    const { description = '', default: value = '' } = typeof property === 'object' ? property : {};
+    return { description, value: typeof value === 'string' ? value : JSON.stringify(value) };
+  };
+  return Object.keys(development.properties ?? {}).map((key) => ({
+    key,
+    description: read(development, key).description,
+    development: read(development, key).value,
+    production: read(production, key).value,
+    required: production.required?.includes(key) ?? false,
+  }));
+}
+
 type Environment = z.output<ReturnType<typeof environmentSchema>>;
 type Camel<S extends string> = S extends `${infer Head}_${infer Tail}`
   ? `${Lowercase<Head>}${Capitalize<Camel<Tail>>}`
   : Lowercase<S>;
 
 /** The configuration as the code reads it: `API_PORT` is `config.apiPort`. Frozen. */
-export type Config = Readonly<{ [K in keyof Environment & string as Camel<K>]: Environment[K] }>;
+export type Config = Readonly<{ [K in keyof Environment as Camel<K>]: Environment[K] }>;
 
 const camel = (key: string) =>
   key.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
@@ -175,11 +224,14 @@ export function loadConfig(
   if (!parsed.success) {
     for (const issue of parsed.error.issues) {
       const key = String(issue.path[0]);
-      if (!problems.some((p) => p.key === `${key}_FILE`)) problems.push({ key, message: issue.message });
+      if (!problems.some((p) => p.key === `${key}_FILE`))
+        problems.push({ key, message: values[key] === undefined ? 'is required' : issue.message });
     }
   }
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   // The mapped type above and this loop say the same thing; TypeScript cannot follow the renaming
-  const renamed = Object.fromEntries(Object.entries(parsed.data).map(([key, value]) => [camel(key), value]));
+  const renamed = Object.fromEntries(
+    Object.entries(parsed.data).map(([key, value]) => [camel(key), Object.freeze(value)]),
+  );
   return Object.freeze(renamed) as Config;
 }

@@ -23,36 +23,54 @@ const isCode = (type: unknown): type is ErrorCode =>
   typeof type === 'string' && Object.hasOwn(errorCatalogue, type);
 
 /** Errors of the libraries at the door and of Moleculer, by their `type`, as codes of ours. */
-const foreignTypes: Record<string, ErrorCode> = {
-  'entity.too.large': 'PAYLOAD_TOO_LARGE',
-  'entity.parse.failed': 'BAD_JSON',
-  'encoding.unsupported': 'BAD_JSON',
-  'charset.unsupported': 'BAD_JSON',
-  'request.size.invalid': 'BAD_JSON',
-  'request.aborted': 'BAD_JSON',
-  REQUEST_TIMEOUT: 'TIMEOUT',
-  REQUEST_SKIPPED: 'TIMEOUT',
-  QUEUE_FULL: 'UNAVAILABLE',
-  SERVICE_NOT_FOUND: 'UNAVAILABLE',
-  SERVICE_NOT_AVAILABLE: 'UNAVAILABLE',
+const foreignTypes = new Map<string, ErrorCode>([
+  ['entity.too.large', 'PAYLOAD_TOO_LARGE'],
+  ['entity.parse.failed', 'BAD_JSON'],
+  ['encoding.unsupported', 'BAD_JSON'],
+  ['charset.unsupported', 'BAD_JSON'],
+  ['request.size.invalid', 'BAD_JSON'],
+  ['request.aborted', 'BAD_JSON'],
+  ['REQUEST_TIMEOUT', 'TIMEOUT'],
+  ['REQUEST_SKIPPED', 'TIMEOUT'],
+  ['QUEUE_FULL', 'UNAVAILABLE'],
+  ['SERVICE_NOT_FOUND', 'UNAVAILABLE'],
+  ['SERVICE_NOT_AVAILABLE', 'UNAVAILABLE'],
   // moleculer-web: a route without an action, and an action whose node is gone
-  NOT_FOUND: 'NOT_FOUND',
-  SERVICE_UNAVAILABLE: 'UNAVAILABLE',
-  UNABLE_DECODE_PARAM: 'VALIDATION',
-};
+  ['NOT_FOUND', 'NOT_FOUND'],
+  ['SERVICE_UNAVAILABLE', 'UNAVAILABLE'],
+  ['UNABLE_DECODE_PARAM', 'VALIDATION'],
+  ['ORIGIN_NOT_ALLOWED', 'ORIGIN_REFUSED'],
+]);
+
+/** ioredis' and Node's words for a connection that is not there. */
+const connectionTrouble =
+  /^(MaxRetriesPerRequestError|MongoNetworkError|MongoServerSelectionError)$|ECONNREFUSED|ECONNRESET|ENOENT.*\.sock|Connection is closed|Command timed out|Stream isn't writeable/;
+
+/** Is Redis or the DB away, rather than something wrong in here? */
+export const isConnectionTrouble = (error: unknown): boolean =>
+  typeof error === 'object' &&
+  error !== null &&
+  'name' in error &&
+  'message' in error &&
+  (connectionTrouble.test(String(error.name)) || connectionTrouble.test(String(error.message)));
 
 /** The code for any error; INTERNAL for what nobody foresaw. */
-export function errorCode(error: unknown): ErrorCode {
+function errorCode(error: unknown): ErrorCode {
   if (!(error instanceof Error) || !('type' in error)) return 'INTERNAL';
   if (isCode(error.type)) return error.type;
-  return (typeof error.type === 'string' && foreignTypes[error.type]) || 'INTERNAL';
+  return (typeof error.type === 'string' && foreignTypes.get(error.type)) || 'INTERNAL';
+}
+
+/** An error that came over NATS is a plain one with the fields of ours: it is known by its `type`, not by its class. */
+function detailsOf(error: unknown): ErrorDetails {
+  if (!(error instanceof Error && 'type' in error && isCode(error.type) && 'data' in error)) return {};
+  return (error.data as ErrorDetails | null | undefined) ?? {};
 }
 
 /** What a client is told: the catalogue's words, never the error's own, and never a stack. */
 export function publicError(error: unknown, requestId?: string): PublicError {
   const code = errorCode(error);
-  const details: ErrorDetails =
-    error instanceof Errors.MoleculerError && isCode(error.type) ? (error.data ?? {}) : {};
+  const details = detailsOf(error);
   return {
     code,
     message: errorCatalogue[code].message,

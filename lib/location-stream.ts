@@ -4,7 +4,7 @@ import { shardKeys } from './location-keys.ts';
 
 /** JSON `{at, updates}` as the scripts write it. Written by us alone, from updates that contracts/ has checked. */
 export function parseBatch(json: string): Update[] {
-  const { at, updates }: { at: number; updates: Reported[] } = JSON.parse(json);
+  const { at, updates } = JSON.parse(json) as { at: number; updates: Reported[] };
   return updates.map((update) => ({ ...update, at }));
 }
 
@@ -32,7 +32,7 @@ export async function* readStream(
       const [, live = '{"at":0,"updates":[]}', , history = '[]'] = fields;
       const batch = parseBatch(live);
       const at = Number(id.split('-')[0]);
-      const points: Reported[] = JSON.parse(history);
+      const points = JSON.parse(history) as Reported[];
       yield { id, live: batch, history: points.map((point) => ({ ...point, at })) };
     }
     const last = page.at(-1)?.[0];

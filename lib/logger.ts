@@ -25,7 +25,7 @@ export function loggerOptions(config: Pick<Config, 'logLevel' | 'logFormat'>) {
     config.logFormat === 'pretty'
       ? pretty({
           sync: true,
-          colorize: process.stdout.isTTY === true,
+          colorize: process.stdout.isTTY,
           ignore: 'pid,hostname,nodeID,ns,svc,ver',
           translateTime: 'HH:MM:ss.l',
         })

@@ -27,7 +27,7 @@ local appended = 0
 for i = 2, #ARGV, 4 do
   local version = tonumber(ARGV[i])
   if version > last then
-    redis.call('XADD', KEYS[1], '*', 'kind', ARGV[i + 1], 'at', ARGV[i + 2], 'data', ARGV[i + 3])
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', 1000000, '*', 'kind', ARGV[i + 1], 'at', ARGV[i + 2], 'data', ARGV[i + 3])
     last = version
     appended = appended + 1
   end

@@ -23,8 +23,8 @@ export function queue<D>(options: {
   redis?: RedisName;
   concurrency: number;
   process(this: Service, data: D, job: Job<D>): Promise<void>;
-  /** After the last attempt. */
-  onExhausted?(this: Service, data: D, error: Error): void;
+  /** After the last attempt, or one whose failure is final (`job.discard()`). */
+  onExhausted(this: Service, job: Job<D>, error: Error): Promise<void>;
 }): Mixin<QueueFields<D>> {
   const { name, redis = 'main', concurrency } = options;
   // Bull leaves the connections that it did not make itself to whoever made them
@@ -82,7 +82,15 @@ export function queue<D>(options: {
           of: attempts,
           error,
         });
-        if (job.attemptsMade >= attempts) options.onExhausted?.call(this, job.data, error);
+        // Bull sets it when no attempt follows
+        if (!job.finishedOn) return;
+        options.onExhausted.call(this, job, error).catch((trouble: unknown) =>
+          this.logger.error('The end of a job could not be recorded', {
+            queue: name,
+            jobId: job.id,
+            error: trouble,
+          }),
+        );
       });
       this.enqueue = async (data, jobOptions) => void (await bull.add(data, jobOptions));
       await bull.isReady();

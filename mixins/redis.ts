@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Redis } from 'ioredis';
 import type { Service, ServiceBroker } from 'moleculer';
 import { brokerConfig } from '../lib/broker-config.ts';
@@ -24,7 +25,7 @@ export function connectRedis(
   name: RedisName,
   extra: { subscriber?: boolean } = {},
 ): Redis {
-  const redis = new Redis(redisUrl(broker, name), {
+  const connection = new Redis(redisUrl(broker, name), {
     lazyConnect: true,
     // ioredis lets this timer run after a disconnect; its 2 s would hold a process that has stopped
     disconnectTimeout: 50,
@@ -32,10 +33,16 @@ export function connectRedis(
     maxRetriesPerRequest: extra.subscriber ? null : 2,
     retryStrategy: (attempt) => Math.min(2000, 50 * 2 ** Math.min(attempt, 6)) * (0.5 + Math.random() / 2),
   });
-  redis.on('error', (error: Error) =>
+  connection.on('error', (error: Error) =>
     broker.logger.warn('Redis connection trouble', { redis: name, error: error.message }),
   );
-  return redis;
+  return connection;
+}
+
+/** Connects, unless a probe's question has begun that already. */
+export async function untilReady(connection: Redis): Promise<void> {
+  if (connection.status === 'wait') await connection.connect();
+  else if (connection.status !== 'ready') await once(connection, 'ready');
 }
 
 /** `this.redis` (main) or `this.sosRedis`, connected while the service runs. */
@@ -55,7 +62,8 @@ export function redis<N extends RedisName = 'main'>(
       );
     },
     async started(this: Service) {
-      await connections.get(this)?.connect();
+      const connection = connections.get(this);
+      if (connection) await untilReady(connection);
     },
     stopped(this: Service) {
       connections.get(this)?.disconnect();

@@ -1,14 +1,16 @@
 import type { Context, Middleware, Service } from 'moleculer';
 import { Errors } from 'moleculer';
 import { actionContract, eventContract } from '../../contracts/index.ts';
+import { AppError, isConnectionTrouble } from '../errors.ts';
 import { parseOrRefuse } from '../validate.ts';
 
 /**
  * Checks parameters, results and event payloads against contracts/, where they are handled: whoever calls,
  * from this process or over NATS, meets the same check. An action without a contract does not start.
  *
- * A result that breaks its contract is our own fault: INTERNAL for the caller, the reason in the log. Fields
- * that the contract does not name are dropped, so a record's private parts cannot slip out.
+ * A result that breaks its contract is our own fault: INTERNAL for the caller, the reason in the log. Redis or the DB
+ * being away is UNAVAILABLE. Fields that the contract does not name are dropped, so a record's private parts cannot
+ * slip out.
  */
 export const contractsMiddleware: Middleware = {
   name: 'contracts',
@@ -21,7 +23,8 @@ export const contractsMiddleware: Middleware = {
       throw new Errors.ServiceSchemaError(`The action '${name}' has no contract in contracts/.`, {});
     return async function checked(this: Service, ctx: Context) {
       ctx.params = parseOrRefuse(contract.params, ctx.params ?? {});
-      const result = contract.result.safeParse((await next.call(this, ctx)) ?? null);
+      const answer = await answerOf(ctx, () => next.call(this, ctx) as Promise<unknown>);
+      const result = contract.result.safeParse(answer ?? null);
       if (!result.success) {
         const fields = result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.code}`);
         ctx.broker.logger.error('An action broke its own contract', { action: name, fields });
@@ -43,3 +46,13 @@ export const contractsMiddleware: Middleware = {
     };
   },
 };
+
+async function answerOf(ctx: Context, handle: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await handle();
+  } catch (error) {
+    if (!isConnectionTrouble(error)) throw error;
+    ctx.broker.logger.warn('An action needs something that is away', { action: ctx.action?.name, error });
+    throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
+  }
+}

@@ -24,7 +24,7 @@ export const permissionsMiddleware: Middleware = {
     }
     return async function permitted(this: Service, ctx: Context<unknown, Meta>) {
       requirePermission(permissions, ctx.meta.user);
-      return next.call(this, ctx);
+      return next.call(this, ctx) as unknown;
     };
   },
 };

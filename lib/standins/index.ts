@@ -15,6 +15,13 @@ async function requireFreePort(key: string, port: number, host: string): Promise
   });
 }
 
+/** A start that fails ends the process at once: what it had started must not stay behind. Answers how to forget it. */
+function endWithProcess(pid: number): () => void {
+  const end = () => void process.kill(pid, 'SIGTERM');
+  process.once('exit', end);
+  return () => void process.removeListener('exit', end);
+}
+
 /**
  * Starts what development lacks: a Redis when REDIS_URL is not set, a provider simulator when SANDBOX_PROVIDERS is on
  * and none is named. Answers with the configuration that points to them, and a middleware that stops them last.
@@ -24,13 +31,15 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
   const stops: (() => Promise<void>)[] = [];
   let { redisUrl, providersSandboxUrl } = config;
   if (config.nodeEnv !== 'production') {
-    await requireFreePort('API_PORT', config.apiPort, config.host);
-    await requireFreePort('SOCKET_PORT', config.socketPort, config.host);
+    const runs = (service: string) => config.services.length === 0 || config.services.includes(service);
+    if (runs('api')) await requireFreePort('API_PORT', config.apiPort, config.host);
+    if (runs('gateway')) await requireFreePort('SOCKET_PORT', config.socketPort, config.host);
     await requireFreePort('METRICS_PORT', config.metricsPort, config.host);
     if (!redisUrl) {
       const redis = await startRedis({ dataDir: config.dataDir });
       redisUrl = redis.socketPath;
-      stops.push(() => redis.stop());
+      const forget = endWithProcess(redis.pid);
+      stops.push(() => redis.stop().finally(forget));
     }
   }
   if (config.sandboxProviders && !providersSandboxUrl) {
@@ -46,7 +55,7 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
       name: 'standins',
       // After every service and the broker's connections are gone
       async stopped() {
-        for (const stop of stops.reverse()) await stop();
+        for (const stop of stops.toReversed()) await stop();
       },
     },
   };

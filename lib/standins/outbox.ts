@@ -37,7 +37,7 @@ export class Outbox {
   /** The messages that match, newest first. */
   list({ to, channel, limit = Number.POSITIVE_INFINITY }: OutboxFilter = {}): OutboxMessage[] {
     const found: OutboxMessage[] = [];
-    for (const message of this.#kept().reverse()) {
+    for (const message of this.#kept().toReversed()) {
       if (found.length >= limit) break;
       if (to !== undefined && message.to !== to) continue;
       if (channel !== undefined && message.channel !== channel) continue;

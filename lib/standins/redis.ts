@@ -29,6 +29,7 @@ export interface DevelopmentRedisOptions {
 
 /** A Redis that answers. */
 export interface DevelopmentRedis {
+  pid: number;
   socketPath: string;
   /** True when an earlier application had left it running. */
   adopted: boolean;
@@ -77,12 +78,20 @@ export async function startRedis({ dataDir, logger }: DevelopmentRedisOptions): 
     const orphan = await findOrphan(paths, logger);
     const server = orphan ?? (await launch(paths));
     logger?.info(`Redis ${orphan ? 'adopted' : 'started'}: process ${server.pid}, ${paths.socket}`);
+    const stopServer = async () => {
+      try {
+        await shutDown(server, paths, logger);
+      } finally {
+        await release();
+      }
+    };
     let stopped: Promise<void> | undefined;
     return {
+      pid: server.pid,
       socketPath: paths.socket,
       adopted: orphan !== undefined,
       stop() {
-        stopped ??= shutDown(server, paths, logger).finally(release);
+        stopped ??= stopServer();
         return stopped;
       },
     };
@@ -164,7 +173,9 @@ async function spawnServer(paths: Paths): Promise<ProcessIdentity | undefined> {
     return child.pid === undefined ? undefined : await identify(child.pid);
   } catch (error) {
     if (errorCode(error) === 'ENOENT') {
-      throw new Error('redis-server is missing: `npm start` installs it (Debian package redis-server)');
+      throw new Error('redis-server is missing: `npm start` installs it (Debian package redis-server)', {
+        cause: error,
+      });
     }
     throw error;
   } finally {

@@ -12,6 +12,7 @@ import { AppError } from '../../lib/errors.ts';
 import { newId } from '../../lib/ids.ts';
 import type { Caller } from '../../lib/permissions.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
+import { type Sealer, sealerOf } from '../../lib/sealed.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { type Change, store } from '../../mixins/store.ts';
 import { type LoginCodes, loginCodes } from './login-codes.ts';
@@ -22,10 +23,11 @@ interface UserRecord {
   _id: string;
   /** Keyed hash of the number, for looking it up. */
   phoneHash: string;
-  phone: string;
+  /** The number (E.164) and the contacts (JSON), sealed: not readable in the database, a backup or Redis. */
+  phoneSealed: string;
+  contactsSealed: string;
   role: Role;
   name: string;
-  emergencyContacts: Contact[];
   preferences: z.infer<typeof preferences>;
   pinHash: string | null;
   duressPinHash: string | null;
@@ -34,12 +36,14 @@ interface UserRecord {
   createdAt: string;
 }
 
-const toProfile = (user: UserRecord): Profile => ({
+const openContacts = (sealer: Sealer, sealed: string) => JSON.parse(sealer.open(sealed)) as Contact[];
+
+const toProfile = (sealer: Sealer, user: UserRecord): Profile => ({
   id: user._id,
   role: user.role,
   name: user.name,
-  phone: user.phone,
-  emergencyContacts: user.emergencyContacts,
+  phone: sealer.open(user.phoneSealed),
+  emergencyContacts: openContacts(sealer, user.contactsSealed),
   preferences: user.preferences,
   hasPin: user.pinHash !== null,
   driver: user.driver,
@@ -58,9 +62,17 @@ const contactsTtlS = 86_400;
 export default defineService({
   name: 'accounts',
   mixins: [sessions(), store<UserRecord>('users', [{ fields: ['phoneHash'], unique: true }])],
-  state: () => ({ codes: undefined as LoginCodes | undefined, pinTries: undefined as RateLimit | undefined }),
+  state: () => ({
+    codes: undefined as LoginCodes | undefined,
+    pinTries: undefined as RateLimit | undefined,
+    keptSealer: undefined as Sealer | undefined,
+  }),
 
   methods: {
+    sealer(): Sealer {
+      this.keptSealer ??= sealerOf(this.config);
+      return this.keptSealer;
+    },
     async userById(id: string): Promise<UserRecord> {
       const user = await this.store.get(id);
       if (!user) throw new AppError('USER_NOT_FOUND');
@@ -68,10 +80,10 @@ export default defineService({
     },
     async change(id: string, set: NonNullable<Change<UserRecord>['$set']>): Promise<Profile> {
       await this.store.update({ _id: id }, { $set: set });
-      return toProfile(await this.userById(id));
+      return toProfile(this.sealer(), await this.userById(id));
     },
     async cacheContacts(user: UserRecord): Promise<void> {
-      await this.redis.set(contactsKey(user._id), JSON.stringify(user.emergencyContacts), 'EX', contactsTtlS);
+      await this.redis.set(contactsKey(user._id), user.contactsSealed, 'EX', contactsTtlS);
     },
     /** The user with this number; made on first sight. Two first logins at once meet in the unique hash. */
     async findOrCreate(phone: string, name: string | undefined): Promise<UserRecord> {
@@ -81,10 +93,10 @@ export default defineService({
       const user: UserRecord = {
         _id: newId('usr'),
         phoneHash,
-        phone,
+        phoneSealed: this.sealer().seal(phone),
+        contactsSealed: this.sealer().seal('[]'),
         role: this.config.adminPhones.includes(phone) ? 'super-admin' : 'rider',
         name: name ?? '',
-        emergencyContacts: [],
         preferences: preferencesSchema.parse({}),
         pinHash: null,
         duressPinHash: null,
@@ -98,8 +110,8 @@ export default defineService({
       return winner;
     },
     /** Numbers in ADMIN_PHONES are super-admins also when they were known before. */
-    async withCurrentRole(user: UserRecord): Promise<UserRecord> {
-      if (user.role === 'super-admin' || !this.config.adminPhones.includes(user.phone)) return user;
+    async withCurrentRole(user: UserRecord, phone: string): Promise<UserRecord> {
+      if (user.role === 'super-admin' || !this.config.adminPhones.includes(phone)) return user;
       await this.change(user._id, { role: 'super-admin' });
       return { ...user, role: 'super-admin' };
     },
@@ -132,7 +144,7 @@ export default defineService({
       async handler(ctx) {
         const phone = toE164(ctx.params.phone, this.config.phoneRegion);
         await this.codes?.use(phone, ctx.params.code);
-        const user = await this.withCurrentRole(await this.findOrCreate(phone, ctx.params.name));
+        const user = await this.withCurrentRole(await this.findOrCreate(phone, ctx.params.name), phone);
         const { token, expiresAt } = await this.sessions.create(user._id, user.role);
         await this.cacheContacts(user);
         return {
@@ -169,7 +181,7 @@ export default defineService({
       permissions: 'user',
       rest: { method: 'GET', path: '/me' },
       async handler(ctx) {
-        return toProfile(await this.userById(caller(ctx.meta).id));
+        return toProfile(this.sealer(), await this.userById(caller(ctx.meta).id));
       },
     },
 
@@ -193,7 +205,8 @@ export default defineService({
           ...contact,
           phone: toE164(contact.phone, this.config.phoneRegion),
         }));
-        const changed = await this.change(id, { emergencyContacts });
+        const contactsSealed = this.sealer().seal(JSON.stringify(emergencyContacts));
+        const changed = await this.change(id, { contactsSealed });
         await this.cacheContacts(await this.userById(id));
         await ctx.emit('contacts.changed', { userId: id });
         return changed;
@@ -216,7 +229,11 @@ export default defineService({
             throw new AppError('WRONG_PIN');
         }
         const hash = (value: string) => hashPin(hashSecret, user._id, value);
-        const duressPinHash = duressPin === undefined ? null : await hash(duressPin);
+        // A change that names no duress PIN keeps the one there is: losing it silently could cost a life
+        if (duressPin === undefined && (await isPin(hashSecret, user._id, pin, user.duressPinHash))) {
+          throw new AppError('PINS_EQUAL');
+        }
+        const duressPinHash = duressPin === undefined ? user.duressPinHash : await hash(duressPin);
         await this.store.update({ _id: user._id }, { $set: { pinHash: await hash(pin), duressPinHash } });
         return null;
       },
@@ -260,12 +277,12 @@ export default defineService({
       async handler(ctx) {
         const { userId } = ctx.params;
         const cached = await this.redis.get(contactsKey(userId)).catch(() => null);
-        if (cached) return { contacts: JSON.parse(cached) };
+        if (cached) return { contacts: openContacts(this.sealer(), cached) };
         const user = await this.userById(userId);
         await this.cacheContacts(user).catch((error: unknown) =>
           ctx.logger.warn('Contacts could not be cached', { error }),
         );
-        return { contacts: user.emergencyContacts };
+        return { contacts: openContacts(this.sealer(), user.contactsSealed) };
       },
     },
 

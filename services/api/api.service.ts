@@ -6,10 +6,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from 'helmet';
 import ApiGateway from 'moleculer-web';
 import type { Config } from '../../lib/config.ts';
-import type { Meta } from '../../lib/context.ts';
+import type { Log, Meta } from '../../lib/context.ts';
 import { defineService, type Mixin, type RestRoute } from '../../lib/define-service.ts';
 import { AppError, errorStatus, publicError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
+import { isAllowedOrigin } from '../../lib/origins.ts';
 import type { Caller, Permission } from '../../lib/permissions.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { isHostile } from '../../lib/validate.ts';
@@ -23,6 +24,7 @@ interface Request extends IncomingMessage {
   $ctx?: { requestID: string; meta: Meta & Record<string, unknown> };
   $params: { params?: Record<string, unknown> } & Record<string, unknown>;
   $action?: { rest?: RestRoute; permissions?: Permission };
+  $alias?: { path: string };
 }
 type Context = NonNullable<Request['$ctx']>;
 
@@ -33,7 +35,7 @@ interface Door {
   perIp: RateLimit;
   routes: { opts: { autoAliases?: boolean } }[];
   regenerateAutoAliases(route: unknown): void;
-  logger: { error(text: string, fields: object): void };
+  logger: Log;
 }
 
 const secure = helmet();
@@ -93,6 +95,18 @@ function answerError(this: Door, req: Request, res: ServerResponse, error: unkno
   sendJson(res, errorStatus(error), { error: body });
 }
 
+/** One line a request; the route's pattern, not the URL, which may hold a share token. */
+function logAccess({ logger }: Door, req: Request, res: ServerResponse, ms: number): void {
+  logger.info('Request', {
+    method: req.method,
+    route: req.$alias?.path ?? 'none',
+    status: res.statusCode,
+    ms: Math.round(ms),
+    requestId: req.$ctx?.requestID,
+    userId: req.$ctx?.meta.user?.id,
+  });
+}
+
 async function outbox(this: Door, req: Request, res: ServerResponse): Promise<void> {
   const { sandboxProviders, providersSandboxUrl } = this.config;
   if (!sandboxProviders || !providersSandboxUrl) throw new AppError('NOT_FOUND');
@@ -133,19 +147,24 @@ export default defineService({
     // moleculer publishes settings to the other nodes
     $secureSettings: ['cors', 'routes', 'onError', 'rootCallOptions'],
     cors: {
-      origin:
-        config.nodeEnv === 'production'
-          ? config.corsOrigins
-          : ['http://localhost:*', 'http://127.0.0.1:*', ...config.corsOrigins],
+      // A function: moleculer-web takes a string for a match when the origin is a part of it
+      origin: (origin: string) => isAllowedOrigin(config, origin),
       methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
       allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id'],
       exposedHeaders: ['retry-after', 'x-request-id'],
       maxAge: 600,
     },
-    rootCallOptions(options: { requestID?: string | undefined }, req: IncomingMessage, res: ServerResponse) {
+    rootCallOptions(
+      this: Door,
+      options: { requestID?: string | undefined },
+      req: Request,
+      res: ServerResponse,
+    ) {
       // The first hook of a request: even a refusal carries the headers
       secure(req, res, () => undefined);
       if (!requestIdShape.test(options.requestID ?? '')) options.requestID = undefined;
+      const startedAt = performance.now();
+      res.once('finish', () => logAccess(this, req, res, performance.now() - startedAt));
     },
     onError: answerError,
     routes: [

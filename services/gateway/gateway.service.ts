@@ -11,7 +11,7 @@ import { AppError, publicError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
 import { isHostile } from '../../lib/validate.ts';
-import { connectRedis } from '../../mixins/redis.ts';
+import { connectRedis, untilReady } from '../../mixins/redis.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
 import { type ClientSocket, type GatewayParts, handlers, tripRoom } from './socket-handlers.ts';
@@ -141,7 +141,8 @@ export default defineService({
       socket.conn.on('packet', ({ data }: { data?: unknown }) => {
         bytes = typeof data === 'string' || Buffer.isBuffer(data) ? Buffer.byteLength(data) : 0;
       });
-      socket.use(([event, ...args]) => {
+      socket.use((packet) => {
+        const [event, ...args]: unknown[] = packet;
         const answer = args.at(-1);
         const payload = args.length > (isAnswer(answer) ? 1 : 0) ? args[0] : undefined;
         const respond = async () => {
@@ -266,7 +267,7 @@ export default defineService({
     });
 
     const subscriber = connectRedis(broker, 'main', { subscriber: true });
-    await subscriber.connect();
+    await untilReady(subscriber);
     const fanout = new TripFanout({
       redis: this.redis,
       subscriber,

@@ -55,6 +55,9 @@ export const tripRoom = (tripId: string): string => `trip:${tripId}`;
 /** A driver's right is asked again after this time, ms: the hint that a trip has ended can be lost. */
 const drivingForMs = 10_000;
 
+/** After a question that nobody could answer, ms. */
+const askAgainMs = 2000;
+
 const metaOf = (socket: ClientSocket): Meta => ({ user: socket.data.caller });
 
 async function askDriving(
@@ -79,7 +82,13 @@ function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): P
   const asked = (known ?? Promise.resolve(null)).then((state) => {
     const fresh =
       state && state.checkedAt > parts.endedAt(tripId) && parts.now() - state.checkedAt < drivingForMs;
-    return fresh ? state : askDriving(parts, socket, tripId, state?.jump ?? null);
+    if (fresh) return state;
+    return askDriving(parts, socket, tripId, state?.jump ?? null).catch((error: unknown) => {
+      // A driver who was right a moment ago goes on while Redis or trips is away; Redis decides in the end
+      const isAnswer = error instanceof AppError && error.type.startsWith('LOCATION_');
+      if (!state || isAnswer || state.checkedAt <= parts.endedAt(tripId)) throw error;
+      return { ...state, checkedAt: parts.now() - drivingForMs + askAgainMs };
+    });
   });
   driving.set(tripId, asked);
   // A refusal is not kept: the trip may start in a moment. It reaches the caller through `asked` all the same

@@ -47,5 +47,5 @@ export function judgeBacklog(
       if (points.at(-1)?.timestamp !== fix.timestamp) points.push(fix);
     }
   }
-  return { accepted, points, rejected: rejected.sort((a, b) => a.index - b.index) };
+  return { accepted, points, rejected: rejected.toSorted((a, b) => a.index - b.index) };
 }

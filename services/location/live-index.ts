@@ -13,13 +13,26 @@ const silentMs = 600_000;
 /** Redis' Lua unpacks some 8,000 values at once; an update takes three. */
 const maxPerScript = 500;
 
-/** How many updates of a batch met which end; `failed` ones were not processed and may be tried again. */
+/**
+ * How many updates of a batch met which end. `failed` ones were not processed and may be tried again; `broken` ones
+ * Redis refuses by themselves, and would for ever.
+ */
 export interface BatchOutcome {
   accepted: number;
   late: number;
   notActive: number;
   failed: Reported[];
+  broken: Reported[];
 }
+
+interface ShardCall {
+  shard: number;
+  chunk: readonly Reported[];
+}
+
+/** What a Redis says that is starting, failing over, full or busy. */
+const isTemporary =
+  /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|OOM|BUSY|NOREPLICAS|MISCONF)/;
 
 const scriptKeys = (shard: number) => {
   const { active, last, geo, stream, head } = shardKeys(shard);
@@ -68,17 +81,31 @@ export class LiveIndex {
       if (chunk && chunk.length < maxPerScript) chunk.push(update);
       else chunks.push([update]);
     }
-    const calls = [...shards].flatMap(([shard, chunks]) => chunks.map((chunk) => ({ shard, chunk })));
+    const outcome: BatchOutcome = { accepted: 0, late: 0, notActive: 0, failed: [], broken: [] };
+    const refused = await this.#send(
+      [...shards].flatMap(([shard, chunks]) => chunks.map((chunk) => ({ shard, chunk }))),
+      outcome,
+    );
+    // One update that Redis cannot take must not hold up the others of its shard
+    const singly = refused.flatMap(({ shard, chunk }) => chunk.map((update) => ({ shard, chunk: [update] })));
+    for (const { chunk } of await this.#send(singly, outcome)) outcome.broken.push(...chunk);
+    return outcome;
+  }
+
+  /** Runs the scripts and counts; answers the calls that Redis refused, rather than failed to answer. */
+  async #send(calls: readonly ShardCall[], outcome: BatchOutcome): Promise<ShardCall[]> {
+    if (calls.length === 0) return [];
+    const refused: ShardCall[] = [];
     const pipeline = this.#redis.pipeline();
     for (const { shard, chunk } of calls) {
       const args = chunk.flatMap((u) => [u.tripId, u.userId, u.timestamp, u.lng, u.lat, JSON.stringify(u)]);
       pipeline.applyBatch(...scriptKeys(shard), shardChannel(shard), this.#retentionMs, ...args);
     }
     const results = await pipeline.exec();
-    const outcome: BatchOutcome = { accepted: 0, late: 0, notActive: 0, failed: [] };
-    for (const [index, { chunk }] of calls.entries()) {
+    for (const [index, call] of calls.entries()) {
       const [error, letters] = results?.[index] ?? [new Error('No answer')];
-      if (error || typeof letters !== 'string') outcome.failed.push(...chunk);
+      if (error?.name === 'ReplyError' && !isTemporary.test(error.message)) refused.push(call);
+      else if (error || typeof letters !== 'string') outcome.failed.push(...call.chunk);
       else {
         for (const letter of letters) {
           if (letter === 'A') outcome.accepted++;
@@ -87,7 +114,7 @@ export class LiveIndex {
         }
       }
     }
-    return outcome;
+    return refused;
   }
 
   /** Puts a backlog's points, oldest first and not empty, into the stream; kept when this has answered. */
@@ -143,7 +170,7 @@ export class LiveIndex {
       for (const update of [...live, ...history])
         if (update.tripId === tripId) points.set(update.timestamp, update);
     }
-    return [...points.values()].sort((a, b) => a.timestamp - b.timestamp);
+    return [...points.values()].toSorted((a, b) => a.timestamp - b.timestamp);
   }
 
   /** Active trips within `radiusM` of a point, nearest first; ones that fell silent are left out. */

@@ -40,7 +40,10 @@ export default defineService({
       return this.liveIndex;
     },
 
-    count(outcome: 'accepted' | 'superseded' | 'late' | 'not-active' | 'retried', by: number): void {
+    count(
+      outcome: 'accepted' | 'superseded' | 'late' | 'not-active' | 'retried' | 'broken',
+      by: number,
+    ): void {
       if (by > 0) this.broker.metrics.increment('location.updates.total', { outcome }, by);
     },
 
@@ -53,7 +56,7 @@ export default defineService({
         .apply(updates)
         .catch((error: unknown) => {
           this.logger.warn('A batch of locations waits for Redis', { updates: updates.length, error });
-          return { accepted: 0, late: 0, notActive: 0, failed: updates };
+          return { accepted: 0, late: 0, notActive: 0, failed: updates, broken: [] };
         });
       stopTimer();
       for (const update of outcome.failed) this.buffer.add(update);
@@ -61,6 +64,11 @@ export default defineService({
       this.count('late', outcome.late);
       this.count('not-active', outcome.notActive);
       this.count('retried', outcome.failed.length);
+      this.count('broken', outcome.broken.length);
+      if (outcome.broken.length > 0) {
+        const trips = outcome.broken.map(({ tripId }) => tripId);
+        this.logger.error('Redis refuses these updates; they are dropped', { trips });
+      }
       this.broker.metrics.set('location.buffer.size', this.buffer.size);
     },
 

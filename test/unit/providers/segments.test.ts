@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { countSegments } from '../../../lib/providers/segments.ts';
 
 const basicText = fc.string({ unit: fc.constantFrom(...Array.from('abc XYZ 019 @£Δ\n')), maxLength: 800 });

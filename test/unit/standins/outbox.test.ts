@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import type { OutboxMessage } from '../../../lib/standins/outbox.ts';
 import { Outbox } from '../../../lib/standins/outbox.ts';
 
@@ -21,7 +21,7 @@ describe('Outbox', () => {
           const all = tos.map((to, index) => message(index, to));
           for (const each of all) outbox.add(each);
 
-          const kept = all.slice(-max).reverse();
+          const kept = all.slice(-max).toReversed();
           const to = '+14155550100';
           expect(outbox.list()).toEqual(kept);
           expect(outbox.list({ to, limit })).toEqual(kept.filter((each) => each.to === to).slice(0, limit));

@@ -1,0 +1,115 @@
+import { describe, expect, test } from '@jest/globals';
+import { type Config, ConfigError, loadConfig } from '../../lib/config.ts';
+
+type Env = Record<string, string>;
+
+function problemsOf(env: Env, readFile?: (path: string) => string): ConfigError {
+  try {
+    loadConfig(env, readFile);
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+  throw new Error('The configuration was taken');
+}
+const keysOf = (env: Env) => new Set(problemsOf(env).problems.map(({ key }) => key));
+
+const production: Env = {
+  NODE_ENV: 'production',
+  NATS_URL: 'nats://n',
+  REDIS_URL: 'redis://r',
+  SOS_REDIS_URL: 'redis://s',
+  MONGO_URI: 'mongodb://m',
+  SESSION_SECRET: 's'.repeat(32),
+  HASH_SECRET: 'h'.repeat(32),
+  ENCRYPTION_KEYS: `k1:${Buffer.alloc(32, 1).toString('base64')}`,
+  TWILIO_ACCOUNT_SID: 'AC1',
+  TWILIO_AUTH_TOKEN: 't',
+  TWILIO_FROM: '+1',
+};
+
+describe('loadConfig', () => {
+  test('development needs nothing', () => {
+    expect(loadConfig({})).toMatchObject({
+      nodeEnv: 'development',
+      apiPort: 3000,
+      socketPort: 3001,
+      metricsPort: 3030,
+      dataDir: './data',
+      sandboxProviders: true,
+      requireVerifiedDrivers: false,
+      sessionTtlHours: 24,
+    });
+  });
+
+  test('names every bad key at once, never a value', () => {
+    const bad = {
+      API_PORT: '70000',
+      NODE_ENV: 'staging-hunter2',
+      OTP_TTL_S: '-5',
+      SANDBOX_PROVIDERS: 'hunter2',
+      PUBLIC_URL: 'hunter2',
+      PHONE_REGION: 'hunter2',
+    };
+    const error = problemsOf(bad);
+    expect(new Set(error.problems.map(({ key }) => key))).toEqual(new Set(Object.keys(bad)));
+    for (const key of Object.keys(bad)) expect(error.message).toContain(`${key}:`);
+    expect(error.message).not.toMatch(/hunter2|70000|-5/);
+  });
+
+  test('an empty value is as good as none', () => {
+    const config = loadConfig({ API_PORT: '', REDIS_URL: '' });
+    expect([config.apiPort, config.redisUrl]).toEqual([3000, undefined]);
+  });
+
+  test('reads a secret from a file', () => {
+    const files: Env = { '/run/secret': 'from the file\n' };
+    const config = loadConfig({ SESSION_SECRET_FILE: '/run/secret' }, (path) => files[path] ?? '');
+    expect(config.sessionSecret).toBe('from the file');
+  });
+
+  test('refuses a value and a file for the same key', () => {
+    const error = problemsOf({ HASH_SECRET: 'hunter2', HASH_SECRET_FILE: '/run/secret' });
+    expect(error.problems).toEqual([
+      { key: 'HASH_SECRET', message: expect.stringContaining('HASH_SECRET_FILE') },
+    ]);
+    expect(error.message).not.toContain('hunter2');
+  });
+
+  test('names a file that cannot be read', () => {
+    const error = problemsOf({ HASH_SECRET_FILE: '/nowhere' }, () => {
+      throw new Error('ENOENT');
+    });
+    expect(error.problems).toEqual([{ key: 'HASH_SECRET_FILE', message: 'the file cannot be read' }]);
+  });
+
+  test('cannot be changed afterwards', () => {
+    const config = loadConfig({}) as { -readonly [K in keyof Config]: Config[K] };
+    expect(() => {
+      config.apiPort = 1;
+    }).toThrow(TypeError);
+  });
+
+  test('production refuses to start on what development may leave out', () => {
+    const { NODE_ENV = '', ...needed } = production;
+    expect(keysOf({ NODE_ENV })).toEqual(new Set(Object.keys(needed)));
+  });
+
+  test('production refuses a short secret', () => {
+    expect(keysOf({ ...production, SESSION_SECRET: 'short' })).toEqual(new Set(['SESSION_SECRET']));
+  });
+
+  test('production has no stand-ins, no built-in admins, and verified drivers only', () => {
+    expect(loadConfig(production)).toMatchObject({
+      sandboxProviders: false,
+      adminPhones: [],
+      requireVerifiedDrivers: true,
+      host: '0.0.0.0',
+      logFormat: 'json',
+    });
+  });
+
+  test('lists are split and trimmed', () => {
+    expect(loadConfig({ ADMIN_PHONES: ' +911, +912 ,,' }).adminPhones).toEqual(['+911', '+912']);
+  });
+});
