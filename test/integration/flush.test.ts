@@ -55,10 +55,11 @@ async function ride(env: Record<string, string>) {
   return { system, tripId, watching, report, streamed, last, seen: () => seen.map((t) => (t - base) / 1000) };
 }
 
-/** How many updates the location service has taken that replaced another, or were replaced. */
-async function superseded({ metricsUrl }: System): Promise<number> {
+/** How many updates the location service has had that met this end. */
+async function counted({ metricsUrl }: System, outcome: 'superseded' | 'retried'): Promise<number> {
   const text = await (await fetch(`${metricsUrl}/metrics`)).text();
-  return Number(/^location_updates_total\{[^}]*superseded[^}]*\} (\d+)/m.exec(text)?.[1] ?? 0);
+  const line = new RegExp(`^location_updates_total\\{[^}]*"${outcome}"[^}]*\\} (\\d+)`, 'm');
+  return Number(line.exec(text)?.[1] ?? 0);
 }
 
 describe('the buffer', () => {
@@ -67,7 +68,7 @@ describe('the buffer', () => {
     for (const [index, seconds] of [0, 10, 5].entries()) {
       await report(seconds);
       // Handed on by the gateway and taken by location, one after the other
-      await eventually(async () => expect(await superseded(running)).toBe(index));
+      await eventually(async () => expect(await counted(running, 'superseded')).toBe(index));
     }
     expect([await streamed(), await last(), seen()]).toEqual([[], null, []]);
     await running.broker.call('location.flush', {});
@@ -92,7 +93,7 @@ describe('a stop', () => {
     // One that was superseded there tells that location, not the gateway, has the newest
     await eventually(async () => {
       await report(++newest);
-      expect(await superseded(running)).toBeGreaterThan(0);
+      expect(await counted(running, 'superseded')).toBeGreaterThan(0);
     });
     expect(await streamed()).toEqual([]);
     await running.stop();
@@ -122,11 +123,12 @@ describe('a stop', () => {
 
 describe('Redis goes away', () => {
   test('R2.1 the newest is kept meanwhile, and processed and delivered once Redis is back', async () => {
-    const { report, streamed, last, seen } = await ride({ LOCATION_TICK_MS: '50' });
+    const { system: running, report, streamed, last, seen } = await ride({ LOCATION_TICK_MS: '50' });
     await report(0);
     await eventually(() => expect(seen()).toEqual([0]));
     await server.halt();
     for (const seconds of [1, 2, 9, 3]) await report(seconds);
+    await eventually(async () => expect(await counted(running, 'retried')).toBeGreaterThan(0), 10_000);
     await server.resume();
     await eventually(async () => expect(await last()).toBe(9), 10_000);
     await eventually(() => expect(seen().at(-1)).toBe(9), 10_000);

@@ -220,7 +220,7 @@ describe('a batch', () => {
       Object.fromEntries(trips.map((t) => [t, driver])),
     );
     expect(await index.apply(trips.map((tripId) => reportedAt(tripId, 1)))).toMatchObject({ accepted: 600 });
-    expect(await redis.zcard(shardKeys(shardOf(trips[0] ?? '')).geo)).toBe(1200);
+    expect(await redis.zcard(shardKeys(shardOf(trips[0] ?? '')).geo)).toBe(600);
   });
 
   test('R2.5 trips that are not active, and other users, change nothing at all', async () => {
