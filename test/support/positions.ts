@@ -23,9 +23,10 @@ export const reportedAt = (
 export function tripsOfOneShard(howMany: number, like = newId('trp')): string[] {
   const ids: string[] = [];
   const prefix = newId('trp');
+  const shard = shardOf(like);
   for (let n = 0; ids.length < howMany; n++) {
     const id = `${prefix}_${n}`;
-    if (shardOf(id) === shardOf(like)) ids.push(id);
+    if (shardOf(id) === shard) ids.push(id);
   }
   return ids;
 }

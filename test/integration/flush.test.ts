@@ -1,0 +1,142 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { Redis } from 'ioredis';
+import type { Update } from '../../contracts/location.ts';
+import { shardKeys, shardOf } from '../../lib/location-keys.ts';
+import { readStream } from '../../lib/location-stream.ts';
+import { activeTrip, aracaju, type ClientSocket, connectSocket } from '../support/clients.ts';
+import { eventually } from '../support/eventually.ts';
+import { startTestRedis, type TestRedis } from '../support/redis.ts';
+import { type System, startSystem } from '../support/system.ts';
+
+/** Longer than any test: nothing happens by itself. */
+const never = '600000';
+
+let server: TestRedis;
+let redis: Redis;
+let system: System | undefined;
+const open: ClientSocket[] = [];
+
+beforeEach(async () => {
+  // Outlives the system, so that what it left can be read
+  server = await startTestRedis();
+  redis = server.connect();
+});
+afterEach(async () => {
+  for (const socket of open.splice(0)) socket.close();
+  await system?.stop();
+  await server.stop();
+});
+
+/** A system on that Redis, with an active trip, and its two people connected. */
+async function ride(env: Record<string, string>) {
+  system = await startSystem({ env: { ...env, REDIS_URL: server.url } });
+  const { tripId, rider, driver } = await activeTrip(system);
+  const watching = await connectSocket(system, rider.token);
+  const driving = await connectSocket(system, driver.token);
+  open.push(watching, driving);
+  const seen: number[] = [];
+  watching.on('location', (update) => seen.push(update.timestamp));
+  await watching.emitWithAck('trip:join', { tripId });
+  const base = Date.now();
+  /** An update made `seconds` after the ride's beginning (or before, if negative). */
+  const report = async (seconds: number) => {
+    const fix = { tripId, ...aracaju, accuracy: 8, timestamp: base + seconds * 1000 };
+    expect(await driving.emitWithAck('location:update', fix)).toEqual({ ok: true });
+  };
+  const streamed = async () => {
+    const updates: Update[] = [];
+    for await (const { live } of readStream(redis, shardOf(tripId), '-')) updates.push(...live);
+    return updates.map((u) => (u.timestamp - base) / 1000);
+  };
+  const last = async () => {
+    const value = await redis.hget(shardKeys(shardOf(tripId)).last, tripId);
+    return value === null ? null : (Number(value.split(' ')[0]) - base) / 1000;
+  };
+  return { system, tripId, watching, report, streamed, last, seen: () => seen.map((t) => (t - base) / 1000) };
+}
+
+/** How many updates the location service has had that met this end. */
+async function counted({ metricsUrl }: System, outcome: 'superseded' | 'retried'): Promise<number> {
+  const text = await (await fetch(`${metricsUrl}/metrics`)).text();
+  const line = new RegExp(`^location_updates_total\\{[^}]*"${outcome}"[^}]*\\} (\\d+)`, 'm');
+  return Number(line.exec(text)?.[1] ?? 0);
+}
+
+describe('the buffer', () => {
+  test('R2.1 R2.3 updates wait for the tick; then the newest of each user is processed', async () => {
+    const { system: running, report, streamed, last, seen } = await ride({ LOCATION_TICK_MS: never });
+    for (const [index, seconds] of [0, 10, 5].entries()) {
+      await report(seconds);
+      // Handed on by the gateway and taken by location, one after the other
+      await eventually(async () => expect(await counted(running, 'superseded')).toBe(index));
+    }
+    expect([await streamed(), await last(), seen()]).toEqual([[], null, []]);
+    await running.broker.call('location.flush', {});
+    expect([await streamed(), await last()]).toEqual([[10], 10]);
+    await eventually(() => expect(seen()).toEqual([10]));
+  });
+
+  test('R2.1 the tick processes it by itself', async () => {
+    const { report, streamed, seen } = await ride({ LOCATION_TICK_MS: '20' });
+    await report(0);
+    await eventually(async () => expect(await streamed()).toEqual([0]));
+    await report(5);
+    await eventually(() => expect(seen()).toEqual([0, 5]));
+  });
+});
+
+describe('a stop', () => {
+  test('R2 + hands out what location has buffered', async () => {
+    const { system: running, report, streamed } = await ride({ LOCATION_TICK_MS: never });
+    let newest = 0;
+    await report(newest);
+    // One that was superseded there tells that location, not the gateway, has the newest
+    await eventually(async () => {
+      await report(++newest);
+      expect(await counted(running, 'superseded')).toBeGreaterThan(0);
+    });
+    expect(await streamed()).toEqual([]);
+    await running.stop();
+    system = undefined;
+    expect(await streamed()).toEqual([newest]);
+  });
+
+  test('R2 + hands out what the gateway still holds, and tells its clients to go elsewhere', async () => {
+    const {
+      system: running,
+      report,
+      streamed,
+      watching,
+    } = await ride({
+      LOCATION_TICK_MS: never,
+      LOCATION_GATEWAY_BATCH_MS: never,
+    });
+    const drain = new Promise((resolve) => watching.once('server:drain', resolve));
+    await report(0);
+    await running.stop();
+    system = undefined;
+    expect(await streamed()).toEqual([0]);
+    expect(await drain).toEqual({ reconnectInMs: 1000 });
+    await eventually(() => expect(watching.connected).toBe(false));
+  });
+});
+
+describe('Redis goes away', () => {
+  test('R2.1 the newest is kept meanwhile, and processed and delivered once Redis is back', async () => {
+    const { system: running, report, streamed, last, seen } = await ride({ LOCATION_TICK_MS: '50' });
+    await report(0);
+    await eventually(() => expect(seen()).toEqual([0]));
+    await server.halt();
+    for (const seconds of [1, 2, 9, 3]) await report(seconds);
+    await eventually(async () => expect(await counted(running, 'retried')).toBeGreaterThan(0), 10_000);
+    await server.resume();
+    await eventually(async () => expect(await last()).toBe(9), 10_000);
+    await eventually(() => expect(seen().at(-1)).toBe(9), 10_000);
+    // What was on its way may have come before it, nothing after it or twice
+    const all = await streamed();
+    expect(all).toEqual([...new Set(all)].toSorted((a, b) => a - b));
+    expect(seen()).toEqual(all);
+    await report(20);
+    await eventually(() => expect(seen()).toEqual([...all, 20]));
+  }, 30_000);
+});
