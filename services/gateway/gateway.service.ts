@@ -137,17 +137,19 @@ export default defineService({
     async connected(socket: ClientSocket): Promise<void> {
       const { id, sessionId } = socket.data.caller;
       let bytes = 0;
-      // The size is known to the engine only; it hands a packet on in the same turn
+      // The size is known to the engine only; it hands an event on with its last packet, binary parts before it
       socket.conn.on('packet', ({ data }: { data?: unknown }) => {
-        bytes = typeof data === 'string' || Buffer.isBuffer(data) ? Buffer.byteLength(data) : 0;
+        bytes += typeof data === 'string' || Buffer.isBuffer(data) ? Buffer.byteLength(data) : 0;
       });
       socket.use((packet) => {
+        const size = bytes;
+        bytes = 0;
         const [event, ...args]: unknown[] = packet;
         const answer = args.at(-1);
         const payload = args.length > (isAnswer(answer) ? 1 : 0) ? args[0] : undefined;
         const respond = async () => {
           try {
-            this.admit(socket, bytes, event, payload);
+            this.admit(socket, size, event, payload);
             const result = await this.dispatch(socket, event as ClientEvent, payload);
             if (isAnswer(answer)) answer({ ok: true, ...result });
           } catch (error) {
