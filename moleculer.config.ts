@@ -7,6 +7,7 @@ import { type BrokerOptions, type Context, Errors, type Middleware, type Service
 import { setBrokerConfig } from './lib/broker-config.ts';
 import { type Config, ConfigError, loadConfig } from './lib/config.ts';
 import { AppContext } from './lib/context.ts';
+import { errorStatus } from './lib/errors.ts';
 import { healthOf } from './lib/health.ts';
 import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
@@ -68,7 +69,8 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
       windowTime: 10,
       minRequestCount: 20,
       halfOpenTime: 5000,
-      check: (error) => error instanceof Errors.MoleculerError && error.code >= 500,
+      // By code and not by class: an error of another node comes as a plain one
+      check: (error) => errorStatus(error) >= 500 && !neverBegan(error),
     },
     // A burst of logins (two hash rounds each) or bookings queues here instead of in the event loop; beyond that the
     // door answers 503 at once. What must never queue (SOS, location.report) switches it off at the action

@@ -1,0 +1,125 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Errors, ServiceBroker, type ServiceSchema } from 'moleculer';
+import { loadConfig } from '../../lib/config.ts';
+import { publicError } from '../../lib/errors.ts';
+import { brokerOptions } from '../../moleculer.config.ts';
+import { eventually } from '../support/eventually.ts';
+import { startNats, type TestNats } from '../support/nats.ts';
+
+/** What the far service does with a call; each test sets its own. */
+let behave: () => Promise<null>;
+let handled = 0;
+const handler = () => {
+  handled++;
+  return behave();
+};
+
+/** An action for each test: a breaker remembers, and a bulkhead stays full. */
+const far: ServiceSchema = {
+  name: 'accounts',
+  actions: Object.fromEntries(
+    ['logout', 'logoutAll', 'setPushToken', 'setPin'].map((name) => [
+      name,
+      { permissions: 'public', handler },
+    ]),
+  ),
+};
+
+function makeBroker(nodeId: string, natsUrl: string): ServiceBroker {
+  const config = loadConfig({
+    NODE_ENV: 'test',
+    LOG_LEVEL: 'fatal',
+    LOG_FORMAT: 'json',
+    NODE_ID: nodeId,
+    NAMESPACE: `resilience-${process.pid}`,
+    NATS_URL: natsUrl,
+  });
+  return new ServiceBroker({ ...brokerOptions(config), skipProcessEventRegistration: true });
+}
+
+describe('what moleculer.config.ts claims, over NATS', () => {
+  let nats: TestNats;
+  let caller: ServiceBroker;
+  let callee: ServiceBroker;
+  /** The code that a client would see, or `ok`. */
+  const call = (action: string, params: object = {}) =>
+    caller.call(`accounts.${action}`, params).then(
+      () => 'ok',
+      (error: unknown) => publicError(error).code,
+    );
+
+  beforeAll(async () => {
+    nats = await startNats();
+    caller = makeBroker('caller', nats.url);
+    callee = makeBroker('callee', nats.url);
+    callee.createService(far);
+    await Promise.all([caller.start(), callee.start()]);
+    await caller.waitForServices('accounts');
+  });
+  afterAll(async () => {
+    await Promise.all([caller.stop(), callee.stop()]);
+    await nats.stop();
+  });
+
+  test('a call that nobody answers is a TIMEOUT after 5 s, and is not sent again', async () => {
+    let release = () => {};
+    behave = () => new Promise((resolve) => (release = () => resolve(null)));
+    handled = 0;
+    const since = performance.now();
+    expect(await call('logout')).toBe('TIMEOUT');
+    const took = performance.now() - since;
+    expect(took).toBeGreaterThan(4900);
+    expect(took).toBeLessThan(7000);
+    expect(handled).toBe(1);
+    release();
+  }, 15_000);
+
+  test('a failed call is not sent again: it may have changed something', async () => {
+    behave = () => Promise.reject(new Error('broken'));
+    handled = 0;
+    expect(await call('setPin', { pin: '1234' })).toBe('INTERNAL');
+    expect(handled).toBe(1);
+  });
+
+  test('a call that never began is sent again, three times in all', async () => {
+    const full = new Errors.QueueIsFullError({ action: 'accounts.setPin', nodeID: 'callee' });
+    behave = () => (handled < 3 ? Promise.reject(full) : Promise.resolve(null));
+    handled = 0;
+    expect(await call('setPin', { pin: '1234' })).toBe('ok');
+    expect(handled).toBe(3);
+    behave = () => Promise.reject(full);
+    handled = 0;
+    expect(await call('setPin', { pin: '1234' })).toBe('UNAVAILABLE');
+    expect(handled).toBe(3);
+  });
+
+  test('the bulkhead runs 200 at once, queues 2,000, and refuses the rest at once', async () => {
+    const waiting: (() => void)[] = [];
+    behave = () => new Promise((resolve) => waiting.push(() => resolve(null)));
+    handled = 0;
+    const calls = Array.from({ length: 2300 }, () => call('logoutAll'));
+    let refused = 0;
+    for (const answer of calls) void answer.then((code) => (refused += code === 'UNAVAILABLE' ? 1 : 0));
+    await eventually(() => expect(refused).toBe(100));
+    expect(handled).toBe(200);
+    // From now on each call is answered as it comes
+    behave = () => Promise.resolve(null);
+    for (const finish of waiting) finish();
+    const codes = await Promise.all(calls);
+    expect(codes.filter((code) => code === 'ok')).toHaveLength(2200);
+  }, 15_000);
+
+  test('a breaker opens on a failing action, leaves the others alone, and closes again', async () => {
+    const token = { token: 'x'.repeat(20), platform: 'android' };
+    behave = () => Promise.reject(new Error('broken'));
+    for (let n = 0; n < 20; n++) expect(await call('setPushToken', token)).toBe('INTERNAL');
+    handled = 0;
+    expect(await call('setPushToken', token)).toBe('UNAVAILABLE');
+    expect(handled).toBe(0);
+
+    behave = () => Promise.resolve(null);
+    expect(await call('logout')).toBe('ok');
+    await eventually(async () => expect(await call('setPushToken', token)).toBe('ok'), 10_000);
+    for (let n = 0; n < 30; n++) expect(await call('setPushToken', token)).toBe('ok');
+  }, 30_000);
+});
