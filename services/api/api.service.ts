@@ -15,6 +15,7 @@ import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { isHostile } from '../../lib/validate.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
 import { clientIp } from './client-ip.ts';
+import { docsRoutes } from './docs-routes.ts';
 
 /** What moleculer-web passes to its hooks, as far as it is used here. */
 interface Request extends IncomingMessage {
@@ -184,6 +185,7 @@ export default defineService({
         mappingPolicy: 'restrict',
         bodyParsers: false,
         aliases: {
+          ...docsRoutes,
           'GET /healthz': (_req: Request, res: ServerResponse) => sendJson(res, 200, { status: 'alive' }),
           async 'GET /readyz'(
             this: { broker: Parameters<typeof healthOf>[0] },
