@@ -16,6 +16,11 @@ export const contact = z
   .meta({ id: 'EmergencyContact' });
 export type Contact = z.infer<typeof contact>;
 
+const timeOfDay = z
+  .string()
+  .regex(/^\d\d:\d\d$/)
+  .describe('HH:MM in that time zone');
+
 export const preferences = z.object({
   language: z.enum(['en', 'hi']).default('en'),
   timeZone: z.string().min(1).max(64).default('Asia/Kolkata'),
@@ -24,10 +29,7 @@ export const preferences = z.object({
     .max(4)
     .describe('In the order in which they are tried')
     .default(['push', 'whatsapp', 'sms', 'email']),
-  quietHours: z
-    .object({ from: z.string().regex(/^\d\d:\d\d$/), to: z.string().regex(/^\d\d:\d\d$/) })
-    .nullable()
-    .default(null),
+  quietHours: z.object({ from: timeOfDay, to: timeOfDay }).nullable().default(null),
 });
 
 const vehicle = z.object({

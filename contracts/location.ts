@@ -56,12 +56,12 @@ export const location = {
         // The geo-index ends short of the poles
         lat: degrees.min(-85).max(85),
         lng: degrees.min(-180).max(180),
-        radiusM: z.coerce.number().positive().max(100_000).default(2000).describe('m'),
+        radiusM: z.coerce.number().positive().max(100_000).default(2000).describe('Metres'),
         limit: z.coerce.number().int().min(1).max(500).default(100),
       }),
       result: z.object({
         trips: z.array(
-          z.object({ tripId, lat: z.number(), lng: z.number(), distanceM: z.number().describe('m') }),
+          z.object({ tripId, lat: z.number(), lng: z.number(), distanceM: z.number().describe('Metres') }),
         ),
       }),
     },

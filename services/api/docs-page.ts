@@ -74,7 +74,7 @@ function notesOf(schema: Schema): string {
     ...range(schema.minimum, schema.maximum, ''),
     ...range(minLength === 0 ? undefined : minLength, maxLength, ' characters'),
     ...(schema.prefixItems ? [] : range(minItems, maxItems, ' items')),
-    ...(schema.default === undefined
+    ...(schema.default === undefined || schema.default === ''
       ? []
       : [
           `default <code>${escapeHtml(typeof schema.default === 'string' ? schema.default : JSON.stringify(schema.default))}</code>`,
@@ -97,14 +97,12 @@ function inner(schema: Schema, name: string): { object: Schema; prefix: string }
 }
 
 /** A row a field; those of nested objects as `vehicle.plate`, `trips[].lat`. */
-function rows(schema: Schema, isInput: boolean, prefix = ''): string {
-  return Object.entries(schema.properties ?? {})
+function rows({ properties = {}, required = [] }: Schema, prefix = ''): string {
+  return Object.entries(properties)
     .map(([name, field]) => {
-      const isRequired =
-        !isInput && prefix === '' && !schema.required ? false : (schema.required ?? []).includes(name);
-      const own = row(prefix + name, field, isRequired);
       const nested = inner(field, prefix + name);
-      return nested ? own + rows(nested.object, isInput, nested.prefix) : own;
+      const below = nested ? rows(nested.object, nested.prefix) : '';
+      return row(prefix + name, field, required.includes(name)) + below;
     })
     .join('');
 }
@@ -121,7 +119,7 @@ function takes({ parameters = [], requestBody }: Operation): string {
     ),
   );
   const body = requestBody?.content['application/json'].schema;
-  const fields = body ? (body.properties ? rows(body, true) : row('body', body, true)) : '';
+  const fields = body ? (body.properties ? rows(body) : row('body', body, true)) : '';
   const all = listed.join('') + fields;
   return all === '' ? '<p class="none">Nothing.</p>' : table(all);
 }
@@ -131,10 +129,10 @@ function answers({ responses }: Operation): string {
     .filter(([status]) => status.startsWith('2'))
     .map(([status, response]) => {
       const schema = response.content?.['application/json'].schema;
-      const status_ = `<b class="status">${status}</b>`;
-      if (!schema) return `<p>${status_} without a body</p>`;
-      if (!schema.properties) return `<p>${status_} ${typeOf(schema)}</p>`;
-      return `<p>${status_} an object</p>${table(rows(schema, false))}`;
+      const code = `<b class="status">${status}</b>`;
+      if (!schema) return `<p>${code} without a body</p>`;
+      if (!schema.properties) return `<p>${code} ${typeOf(schema)}</p>`;
+      return `<p>${code}</p>${table(rows(schema))}`;
     })
     .join('');
 }
@@ -198,7 +196,7 @@ export function docsPage(document: OpenApi): string {
   const shapes = Object.entries(components.schemas)
     .map(
       ([name, schema]) =>
-        `<article id="shape-${escapeHtml(name)}"><h3>${escapeHtml(name)}</h3>${table(rows(schema, false))}</article>`,
+        `<article id="shape-${escapeHtml(name)}"><h3>${escapeHtml(name)}</h3>${table(rows(schema))}</article>`,
     )
     .join('');
   const common = [...everywhere].map((code) => `<a class="code" href="#error-${code}">${code}</a>`).join(' ');
@@ -225,7 +223,7 @@ ${groups.map(({ name, listed }) => `<h2 id="${name}">${capital(name)}</h2>${list
 <h2 id="shapes">Shapes</h2>
 ${shapes}
 <h2 id="errors">Errors</h2>
-<article>${table(catalogue.join(''))}</article>
+<article class="errors">${table(catalogue.join(''))}</article>
 </main>
 </body>
 </html>

@@ -46,13 +46,15 @@ h3 .method { margin-right: .35rem; }
 .none { color: var(--soft); }
 .status { color: var(--get); }
 .scroll { overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; font-size: .875rem; }
+table { width: 100%; min-width: 18rem; border-collapse: collapse; font-size: .875rem; table-layout: fixed; }
 th, td { padding: .3rem .75rem .3rem 0; border-top: 1px solid var(--line); text-align: left; vertical-align: top; font-weight: 400; }
 tr:first-child > * { border-top: 0; }
 tr:target > * { background: color-mix(in srgb, var(--link) 12%, transparent); }
-.type { font-size: .8125rem; overflow-wrap: anywhere; }
+tbody th { width: 34%; overflow-wrap: anywhere; }
+.type { font-size: .8125rem; width: 26%; overflow-wrap: break-word; }
+.errors td { width: 4rem; }
 .type i { color: var(--soft); }
-.notes { color: var(--soft); width: 45%; }
+.notes, .errors .notes { color: var(--soft); width: auto; }
 .optional, .place { font-size: .75rem; color: var(--soft); white-space: nowrap; }
 .place { padding: 0 .35rem; border: 1px solid var(--line); border-radius: .25rem; }
 .refusals { margin-top: .75rem; }
@@ -63,7 +65,15 @@ tr:target > * { background: color-mix(in srgb, var(--link) 12%, transparent); }
   nav { position: static; height: auto; border-right: 0; border-bottom: 1px solid var(--line); }
   nav a:not(.home, .group) { display: none; }
   nav .group { display: inline-flex; margin: .25rem .75rem 0 0; }
-  .notes { width: auto; }
+}
+@media (max-width: 36rem) {
+  table { min-width: 0; }
+  table, tbody { display: block; }
+  tr { display: flex; flex-wrap: wrap; gap: 0 .75rem; padding: .3rem 0; border-top: 1px solid var(--line); }
+  tr:first-child { border-top: 0; }
+  th, td, tbody th, .type, .errors td { width: auto; padding: 0; border: 0; }
+  .notes, .errors .notes { flex-basis: 100%; }
+  .notes:empty { display: none; }
 }
 @media print { nav { display: none; } body { display: block; } article { break-inside: avoid; } }
 `;
