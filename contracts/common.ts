@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { ErrorCode } from './errors.ts';
 
 /**
  * An id of ours: a three-letter kind, `_`, and unguessable characters. What merely looks different is an id that does
@@ -24,6 +25,9 @@ export type Role = z.infer<typeof role>;
 
 /** Those who work for us: they see every trip. */
 export const adminRoles = ['viewer', 'support', 'operations', 'super-admin'] as const satisfies Role[];
+
+/** The refusals to expect of an action, beside those that any action may answer; for the API's description. */
+export const mayRefuse = (...codes: ErrorCode[]): ErrorCode[] => codes;
 
 /** An action without a result. */
 export const nothing = z.null();

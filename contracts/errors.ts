@@ -1,3 +1,5 @@
+import { z } from 'zod';
+
 /**
  * The one catalogue of error codes. A code is stable: clients switch on it. `status` is the HTTP status;
  * sockets carry the same code in their acknowledgement. `message` is what a person may read.
@@ -58,12 +60,15 @@ export const errorCatalogue = {
 export type ErrorCode = keyof typeof errorCatalogue;
 
 /** What a REST client gets as `{error}` and a socket acknowledgement as `error`. */
-export interface PublicError {
-  code: ErrorCode;
-  message: string;
-  requestId?: string;
-  /** Which fields were refused and why; only with VALIDATION and LOCATION_INVALID. */
-  fields?: { path: string; message: string }[];
-  /** Seconds after which a retry makes sense; only with 429 and 503. */
-  retryAfterS?: number;
-}
+export const publicError = z.object({
+  code: z.enum(Object.keys(errorCatalogue) as [ErrorCode, ...ErrorCode[]]),
+  message: z.string().describe('What a person may read'),
+  requestId: z.exactOptional(z.string()).describe('Quote it when you ask for help'),
+  fields: z
+    .exactOptional(z.array(z.object({ path: z.string(), message: z.string() })))
+    .describe('Which fields were refused and why; only with VALIDATION and LOCATION_INVALID'),
+  retryAfterS: z
+    .exactOptional(z.number())
+    .describe('Seconds after which a retry makes sense; only with 429 and 503'),
+});
+export type PublicError = z.infer<typeof publicError>;

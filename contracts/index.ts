@@ -1,6 +1,7 @@
 /** Every action and event that services offer each other, by service. */
 import type { z } from 'zod';
 import { accounts } from './accounts.ts';
+import type { ErrorCode } from './errors.ts';
 import { location } from './location.ts';
 import { notify } from './notify.ts';
 import { trips } from './trips.ts';
@@ -14,9 +15,13 @@ function none() {
 export type Contracts = typeof contracts;
 export type ServiceName = keyof Contracts;
 
-interface ActionContract {
+export interface ActionContract {
   params: z.ZodType;
   result: z.ZodType;
+  /** A sentence for the API's description. */
+  summary?: string;
+  /** See `mayRefuse`. */
+  errors?: ErrorCode[];
 }
 
 /** `{ 'trips.start': {params, result}, … }` */

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { epochMs, latLng, noParams, nothing, tripId, userId } from './common.ts';
+import { epochMs, latLng, mayRefuse, noParams, nothing, tripId, userId } from './common.ts';
 
 /** A position as the phone reports it. */
 export const position = latLng.extend({
@@ -26,6 +26,7 @@ export const update = reported.extend({
 export type Update = z.infer<typeof update>;
 
 const degrees = z.coerce.number();
+const moment = z.string().max(40).optional().describe("ISO 8601 or epoch ms; the phone's time of the points");
 const rejection = z.object({ index: z.number().int(), code: z.string() });
 
 export const location = {
@@ -50,38 +51,53 @@ export const location = {
       result: z.object({ last: update.nullable(), missed: z.array(update) }),
     },
     nearby: {
+      summary: 'Active trips around a point, nearest first.',
       params: z.object({
         // The geo-index ends short of the poles
         lat: degrees.min(-85).max(85),
         lng: degrees.min(-180).max(180),
-        /** m */
-        radiusM: z.coerce.number().positive().max(100_000).default(2000),
+        radiusM: z.coerce.number().positive().max(100_000).default(2000).describe('Metres'),
         limit: z.coerce.number().int().min(1).max(500).default(100),
       }),
       result: z.object({
-        trips: z.array(z.object({ tripId, lat: z.number(), lng: z.number(), distanceM: z.number() })),
+        trips: z.array(
+          z.object({ tripId, lat: z.number(), lng: z.number(), distanceM: z.number().describe('Metres') }),
+        ),
       }),
     },
     track: {
+      summary: 'The way a trip has taken, as a GeoJSON Feature.',
+      errors: mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN'),
       params: z.object({
         id: tripId,
-        /** ISO 8601 or epoch ms; the phone's time of the points. */
-        from: z.string().max(40).optional(),
-        to: z.string().max(40).optional(),
+        from: moment,
+        to: moment,
       }),
       result: z.object({
         type: z.literal('Feature'),
         geometry: z.object({
           type: z.literal('LineString'),
-          /** [lng, lat] */
-          coordinates: z.array(z.tuple([z.number(), z.number()])),
+          coordinates: z.array(z.tuple([z.number(), z.number()])).describe('[lng, lat] in degrees'),
         }),
-        properties: z.object({ tripId, times: z.array(z.number()) }),
+        properties: z.object({ tripId, times: z.array(z.number()).describe('Epoch ms, one a point') }),
       }),
     },
-    /** An offline backlog. Answered once it is in the stream: what is accepted is kept. */
     backlog: {
-      params: z.object({ id: tripId, updates: z.array(z.unknown()).min(1).max(1000) }),
+      summary: 'An offline backlog of the driver. Answered once it is stored: what is accepted is kept.',
+      errors: mayRefuse(
+        'TRIP_NOT_FOUND',
+        'TRIP_FORBIDDEN',
+        'LOCATION_NOT_DRIVER',
+        'LOCATION_TRIP_NOT_ACTIVE',
+      ),
+      params: z.object({
+        id: tripId,
+        updates: z
+          .array(z.unknown())
+          .min(1)
+          .max(1000)
+          .describe('Each {lat, lng, accuracy, speed?, heading?, timestamp}; judged one by one'),
+      }),
       result: z.object({ accepted: z.number(), rejected: z.array(rejection) }),
     },
     /** Processes what is buffered now; for a graceful stop and for operations. */

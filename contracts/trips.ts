@@ -1,38 +1,42 @@
 import { z } from 'zod';
-import { bookingId, isoTime, latLng, tripId, userId } from './common.ts';
+import { bookingId, isoTime, latLng, mayRefuse, tripId, userId } from './common.ts';
 
 /** `requested` is a booking that nobody has accepted yet. */
 export const tripStatus = z.enum(['requested', 'scheduled', 'active', 'ended', 'cancelled']);
 export type TripStatus = z.infer<typeof tripStatus>;
 
-const place = latLng.extend({ address: z.string().max(200).optional() });
+const place = latLng.extend({ address: z.string().max(200).optional() }).meta({ id: 'Place' });
 
-const booking = z.object({
-  id: bookingId,
-  status: tripStatus,
-  riderId: userId,
-  from: place,
-  to: place,
-  departAt: isoTime,
-  /** Set once a driver has accepted. */
-  tripId: tripId.nullable(),
-});
+const booking = z
+  .object({
+    id: bookingId,
+    status: tripStatus,
+    riderId: userId,
+    from: place,
+    to: place,
+    departAt: isoTime,
+    tripId: tripId.nullable().describe('Set once a driver has accepted'),
+  })
+  .meta({ id: 'Booking' });
 
-export const trip = z.object({
-  id: tripId,
-  bookingId,
-  riderId: userId,
-  driverId: userId,
-  status: tripStatus,
-  from: place,
-  to: place,
-  departAt: isoTime,
-  startedAt: isoTime.nullable(),
-  endedAt: isoTime.nullable(),
-});
+export const trip = z
+  .object({
+    id: tripId,
+    bookingId,
+    riderId: userId,
+    driverId: userId,
+    status: tripStatus,
+    from: place,
+    to: place,
+    departAt: isoTime,
+    startedAt: isoTime.nullable(),
+    endedAt: isoTime.nullable(),
+  })
+  .meta({ id: 'Trip' });
 export type Trip = z.infer<typeof trip>;
 
 const byId = z.object({ id: tripId });
+const stepRefusals = mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN', 'TRIP_WRONG_STATE');
 const tripHappened = z.object({
   tripId,
   riderId: userId,
@@ -44,22 +48,51 @@ const tripHappened = z.object({
 export const trips = {
   actions: {
     book: {
+      summary: 'Asks for a ride.',
       params: z.object({ from: place, to: place, departAt: isoTime }),
       result: booking,
     },
-    accept: { params: z.object({ id: bookingId }), result: trip },
-    start: { params: byId, result: trip },
-    end: { params: byId, result: trip },
-    cancel: { params: byId, result: trip },
-    get: { params: byId, result: trip },
+    accept: {
+      summary: 'Takes a booking: it becomes a trip. Of two drivers at once, one gets it.',
+      errors: mayRefuse('BOOKING_NOT_FOUND', 'OWN_BOOKING', 'DRIVER_NOT_VERIFIED', 'TRIP_WRONG_STATE'),
+      params: z.object({ id: bookingId }),
+      result: trip,
+    },
+    start: {
+      summary: 'The trip is under way: its locations count from now on.',
+      errors: stepRefusals,
+      params: byId,
+      result: trip,
+    },
+    end: {
+      summary: 'The trip is over. If this fails, the same request works again.',
+      errors: stepRefusals,
+      params: byId,
+      result: trip,
+    },
+    cancel: {
+      summary: 'Calls a trip off.',
+      errors: stepRefusals,
+      params: byId,
+      result: trip,
+    },
+    get: {
+      summary: 'A trip, for those who are on it and for admins.',
+      errors: mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN'),
+      params: byId,
+      result: trip,
+    },
     list: {
+      summary: 'The trips of whoever calls; all trips for admins.',
       params: z.object({
         status: tripStatus.optional(),
         limit: z.coerce.number().int().min(1).max(100).default(20),
-        /** The id of the last trip of the page before. */
-        after: tripId.optional(),
+        after: tripId.optional().describe('The `next` of the page before'),
       }),
-      result: z.object({ trips: z.array(trip), next: tripId.nullable() }),
+      result: z.object({
+        trips: z.array(trip),
+        next: tripId.nullable().describe('Pass it as `after`; null on the last page'),
+      }),
     },
     /**
      * May the caller watch or drive this trip? Answers with who is on it, else refuses with

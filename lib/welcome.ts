@@ -7,7 +7,7 @@ export function welcome(config: Config): string {
   return `
   Ride safety is running.
 
-    REST        ${api}/api/v1
+    REST        ${api}/api/v1             described at ${api}/docs and ${api}/api/v1/openapi.json
     Sockets     http://localhost:${config.socketPort}/socket.io
     Messages    ${api}/dev/outbox           what would have been sent; sign-in codes are here
     Metrics     http://localhost:${config.metricsPort}/metrics

@@ -16,6 +16,7 @@ import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { isHostile } from '../../lib/validate.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
 import { clientIp } from './client-ip.ts';
+import { docsRoutes } from './docs-routes.ts';
 
 /** What moleculer-web passes to its hooks, as far as it is used here. */
 interface Request extends IncomingMessage {
@@ -183,6 +184,7 @@ export default defineService({
         mappingPolicy: 'restrict',
         bodyParsers: false,
         aliases: {
+          ...docsRoutes,
           'GET /healthz': (_req: Request, res: ServerResponse) => sendJson(res, 200, { status: 'alive' }),
           async 'GET /readyz'(
             this: { broker: Parameters<typeof healthOf>[0] },
