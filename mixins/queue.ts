@@ -10,6 +10,9 @@ export interface QueueFields<D> {
   enqueue(data: D, options?: JobOptions): Promise<void>;
 }
 
+/** A stop of the whole process has 8 s, ms. */
+const closeWithinMs = 4000;
+
 interface BullFields {
   getQueue(name: string): Queue;
 }
@@ -96,8 +99,24 @@ export function queue<D>(options: {
       await bull.isReady();
     },
     async stopped(this: Service & BullFields) {
-      // Waits for the jobs that are running; what waits stays in Redis
-      await this.getQueue(name).close();
+      // Waits for the jobs that are running; what waits stays in Redis. Bull can wait for ever when its connections
+      // broke meanwhile, and a job that is cut off runs again elsewhere
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<string>((resolve) => {
+        timer = setTimeout(resolve, closeWithinMs, 'late');
+      });
+      const closed = this.getQueue(name)
+        .close()
+        .then(
+          () => 'closed',
+          (error: unknown) => {
+            this.logger.warn('The queue did not close well', { queue: name, error });
+            return 'failed';
+          },
+        );
+      const outcome = await Promise.race([closed, late]);
+      clearTimeout(timer);
+      if (outcome === 'late') this.logger.warn('The queue is closed with jobs under way', { queue: name });
       for (const connection of connections.get(this) ?? []) connection.disconnect();
     },
   };

@@ -60,7 +60,12 @@ export async function startSystem(
   });
   for (const name of options.only ?? (Object.keys(services) as ServiceName[]))
     broker.createService(services[name]);
-  await broker.start();
+  try {
+    await broker.start();
+  } catch (error) {
+    await broker.stop();
+    throw error;
+  }
   return {
     broker,
     config,
