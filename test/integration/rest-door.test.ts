@@ -276,6 +276,17 @@ describe('probes and metrics', () => {
     expect(text.includes(user.phone.slice(1))).toBe(false);
   });
 
+  test('tell how late the event loop is: a blocked one shows', async () => {
+    const delay = async () => {
+      const text = await (await fetch(`${system.metricsUrl}/metrics`)).text();
+      return Number(/^process_eventloop_delay\{.*quantile="max"\} (\S+)/m.exec(text)?.[1]);
+    };
+    await eventually(async () => expect(await delay()).toBeGreaterThanOrEqual(0));
+    const until = performance.now() + 300;
+    while (performance.now() < until);
+    await eventually(async () => expect(await delay()).toBeGreaterThan(200));
+  });
+
   test('say so while the process drains', async () => {
     const leaving = await startSystem({ only: ['api', 'monitor'] });
     let release = () => {};
