@@ -148,9 +148,10 @@ function environmentSchema(production: boolean) {
     TWILIO_AUTH_TOKEN: own('development-only').describe('Twilio token'),
     TWILIO_FROM: own('+15005550006').describe('The number that SMS come from'),
     TWILIO_BASE_URL: z.url().optional().describe("Another address than Twilio's, for a simulator"),
-    SANDBOX_PROVIDERS: flag(!production).describe(
-      'Providers are local simulators; what they got is at /dev/outbox',
-    ),
+    SANDBOX_PROVIDERS: (production
+      ? flag(false).refine((on) => !on, 'is for development only')
+      : flag(true)
+    ).describe('Providers are local simulators; what they got is at /dev/outbox'),
     PROVIDERS_SANDBOX_URL: z
       .url()
       .optional()

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { type Config, ConfigError, loadConfig } from '../../lib/config.ts';
+import { type Config, ConfigError, configKeys, loadConfig } from '../../lib/config.ts';
 
 type Env = Record<string, string>;
 
@@ -93,6 +93,21 @@ describe('loadConfig', () => {
   test('production refuses to start on what development may leave out', () => {
     const { NODE_ENV = '', ...needed } = production;
     expect(keysOf({ NODE_ENV })).toEqual(new Set(Object.keys(needed)));
+  });
+
+  test("production refuses development's own values, each by name", () => {
+    const development = Object.fromEntries(configKeys().map(({ key, development: value }) => [key, value]));
+    const taken = [
+      'SESSION_SECRET',
+      'HASH_SECRET',
+      'ENCRYPTION_KEYS',
+      'TWILIO_ACCOUNT_SID',
+      'TWILIO_AUTH_TOKEN',
+      'TWILIO_FROM',
+    ];
+    const env = { ...production, SANDBOX_PROVIDERS: 'true' };
+    for (const key of taken) Object.assign(env, { [key]: development[key] });
+    expect(keysOf(env)).toEqual(new Set([...taken, 'SANDBOX_PROVIDERS']));
   });
 
   test('production refuses a short secret', () => {

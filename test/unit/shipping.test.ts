@@ -201,6 +201,7 @@ describe('compose.yaml', () => {
     for (const role of names) {
       const config = loadConfig({ ...given, SERVICES: role }, (path) => {
         asked.push(path);
+        if (path.endsWith('encryption_keys')) return `k1:${Buffer.alloc(32, 1).toString('base64')}`;
         return 'a secret of thirty-two characters or more';
       });
       expect(config).toMatchObject({ nodeEnv: 'production', services: [role], sandboxProviders: false });
