@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { ErrorCode } from '../contracts/errors.ts';
 import { AppError } from './errors.ts';
 
 const maxDepth = 32;
@@ -17,13 +18,17 @@ export function isHostile(value: unknown, depth = 0): boolean {
   return false;
 }
 
-/** The parsed value, or a VALIDATION error that names each refused field (never its value). */
-export function parseOrRefuse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+/** The parsed value, or an error of this code that names each refused field (never its value). */
+export function parseOrRefuse<S extends z.ZodType>(
+  schema: S,
+  value: unknown,
+  code: ErrorCode = 'VALIDATION',
+): z.output<S> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const fields = parsed.error.issues.slice(0, 20).map((issue) => ({
     path: issue.path.join('.').slice(0, 100),
     message: issue.message.slice(0, 200),
   }));
-  throw new AppError('VALIDATION', { fields });
+  throw new AppError(code, { fields });
 }

@@ -5,16 +5,15 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import SocketIO from 'moleculer-io';
 import type { Server } from 'socket.io';
-import { type ClientEvent, clientEvents } from '../../contracts/socket.ts';
 import { defineService, type Mixin } from '../../lib/define-service.ts';
 import { AppError, publicError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
-import { isHostile } from '../../lib/validate.ts';
 import { connectRedis, untilReady } from '../../mixins/redis.ts';
 import { sessions } from '../../mixins/sessions.ts';
+import { answerEvents } from './answer-events.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
-import { type ClientSocket, type GatewayParts, handlers, tripRoom } from './socket-handlers.ts';
+import { type ClientSocket, type GatewayParts, tripRoom } from './socket-handlers.ts';
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
 
@@ -23,11 +22,6 @@ const sessionCheckMs = 60_000;
 const endedKeptMs = 60_000;
 /** A message that Socket.IO itself cuts off, bytes; below it a refusal has a code. */
 const hardPayloadLimit = 2 * 1024 * 1024;
-
-type Answer = (answer: object) => void;
-const isAnswer = (value: unknown): value is Answer => typeof value === 'function';
-const isKnown = (event: unknown): event is ClientEvent =>
-  typeof event === 'string' && Object.hasOwn(clientEvents, event);
 
 /** moleculer-io, its management actions switched off: whoever reaches the broker must not emit as a service. */
 const socketIo: Mixin<{ io: Server }> = {
@@ -46,6 +40,7 @@ export default defineService({
     /** When trips ended, as heard, ms. */
     ended: new Map<string, number>(),
     sweep: undefined as NodeJS.Timeout | undefined,
+    sweeping: false,
     closers: [] as (() => void)[],
   }),
 
@@ -87,77 +82,19 @@ export default defineService({
       }
     },
 
-    /** Limits first, then shape, then the handler; every refusal has a code. */
-    admit(socket: ClientSocket, bytes: number, event: unknown, payload: unknown): void {
-      if (!socket.data.bucket.take(Date.now())) throw new AppError('RATE_LIMITED', { retryAfterS: 1 });
-      if (bytes > this.config.socketPayloadKb * 1024) throw new AppError('PAYLOAD_TOO_LARGE');
-      if (!isKnown(event)) throw new AppError('UNKNOWN_EVENT');
-      if (isHostile(payload)) throw new AppError('VALIDATION');
-    },
-
-    async dispatch(socket: ClientSocket, event: ClientEvent, payload: unknown): Promise<object> {
-      const parsed = clientEvents[event].safeParse(payload);
-      if (!parsed.success) {
-        const fields = parsed.error.issues.slice(0, 20).map((issue) => ({
-          path: issue.path.join('.').slice(0, 100),
-          message: issue.message.slice(0, 200),
-        }));
-        throw new AppError(event === 'location:update' ? 'LOCATION_INVALID' : 'VALIDATION', { fields });
-      }
-      if (!this.parts) throw new AppError('UNAVAILABLE');
-      // The schema was picked by the same name as the handler; TypeScript cannot tie the two
-      const handler = handlers[event] as (
-        parts: GatewayParts,
-        socket: ClientSocket,
-        payload: unknown,
-      ) => Promise<object>;
-      return handler(this.parts, socket, parsed.data);
-    },
-
-    refuse(socket: ClientSocket, event: unknown, payload: unknown, answer: unknown, error: unknown): void {
-      const refusal = publicError(error);
-      if (refusal.code === 'INTERNAL')
-        this.logger.error('A socket event failed', { event, userId: socket.data.caller.id, error });
-      this.broker.metrics.increment('gateway.refused.total', {
-        event: isKnown(event) ? event : 'unknown',
-        code: refusal.code,
-      });
-      if (isAnswer(answer)) return answer({ ok: false, error: refusal });
-      if (event !== 'location:update') return;
-      const text = (value: unknown) => (typeof value === 'string' ? value.slice(0, 64) : null);
-      const { tripId, timestamp } =
-        typeof payload === 'object' && payload !== null ? (payload as Record<string, unknown>) : {};
-      socket.emit('location:refused', {
-        tripId: text(tripId),
-        timestamp: typeof timestamp === 'number' ? timestamp : null,
-        error: refusal,
-      });
-    },
-
     async connected(socket: ClientSocket): Promise<void> {
       const { id, sessionId } = socket.data.caller;
-      let bytes = 0;
-      // The size is known to the engine only; it hands an event on with its last packet, binary parts before it
-      socket.conn.on('packet', ({ data }: { data?: unknown }) => {
-        bytes += typeof data === 'string' || Buffer.isBuffer(data) ? Buffer.byteLength(data) : 0;
-      });
-      socket.use((packet) => {
-        const size = bytes;
-        bytes = 0;
-        const [event, ...args]: unknown[] = packet;
-        const answer = args.at(-1);
-        const payload = args.length > (isAnswer(answer) ? 1 : 0) ? args[0] : undefined;
-        const respond = async () => {
-          try {
-            this.admit(socket, size, event, payload);
-            const result = await this.dispatch(socket, event as ClientEvent, payload);
-            if (isAnswer(answer)) answer({ ok: true, ...result });
-          } catch (error) {
-            this.refuse(socket, event, payload, answer, error);
-          }
-        };
-        // Everything is answered here; the packet goes to no other handler
-        void respond();
+      const { metrics } = this.broker;
+      if (!this.parts) throw new AppError('UNAVAILABLE');
+      metrics.increment('gateway.connections');
+      socket.on('disconnect', () => metrics.decrement('gateway.connections'));
+      answerEvents(socket, {
+        parts: this.parts,
+        maxBytes: this.config.socketPayloadKb * 1024,
+        onRefused: (event, { code }, error) => {
+          metrics.increment('gateway.refused.total', { event, code });
+          if (code === 'INTERNAL') this.logger.error('A socket event failed', { event, userId: id, error });
+        },
       });
       await socket.join([`user:${id}`, `session:${sessionId}`]);
     },
@@ -171,7 +108,8 @@ export default defineService({
         try {
           socket.data.caller = await this.sessions.resolve(socket.data.token);
         } catch (error) {
-          if (error instanceof AppError && error.type === 'UNAUTHENTICATED') socket.disconnect(true);
+          if (!(error instanceof AppError) || error.type !== 'UNAUTHENTICATED') throw error;
+          socket.disconnect(true);
         }
       }
       for (const [tripId, at] of this.ended) if (at < Date.now() - endedKeptMs) this.ended.delete(tripId);
@@ -298,8 +236,6 @@ export default defineService({
 
     const namespace = this.io.of('/');
     namespace.on('connection', (socket) => {
-      metrics.increment('gateway.connections');
-      socket.on('disconnect', () => metrics.decrement('gateway.connections'));
       this.connected(socket as ClientSocket).catch((error: unknown) => {
         logger.error('A connection could not be set up', { error });
         socket.disconnect(true);
@@ -312,9 +248,11 @@ export default defineService({
           .catch((error: unknown) => logger.warn('A channel stays subscribed', { error }));
     });
     this.sweep = setInterval(() => {
-      this.checkSessions().catch((error: unknown) =>
-        logger.warn('Sessions of open sockets could not be checked', { error }),
-      );
+      if (this.sweeping) return;
+      this.sweeping = true;
+      this.checkSessions()
+        .catch((error: unknown) => logger.warn('Sessions of open sockets could not be checked', { error }))
+        .finally(() => (this.sweeping = false));
     }, 1000);
     this.closers.push(() => subscriber.disconnect());
     healthOf(broker).onDrain(() => this.drain());

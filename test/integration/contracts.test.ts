@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { ServiceBroker, type ServiceSchema } from 'moleculer';
-import { loadConfig } from '../../lib/config.ts';
 import type { Meta } from '../../lib/context.ts';
 import { publicError } from '../../lib/errors.ts';
-import { brokerOptions } from '../../moleculer.config.ts';
+import { makeBroker } from '../support/broker.ts';
 import { startNats, type TestNats } from '../support/nats.ts';
 
 const noTrip = { type: 'Feature', geometry: { type: 'LineString', coordinates: [] } };
@@ -27,18 +26,6 @@ const broken: ServiceSchema = {
     flush: { permissions: 'public', handler: async () => 'something' },
   },
 };
-
-function makeBroker(nodeId: string, natsUrl?: string): ServiceBroker {
-  const config = loadConfig({
-    NODE_ENV: 'test',
-    LOG_LEVEL: 'fatal',
-    LOG_FORMAT: 'json',
-    NODE_ID: nodeId,
-    NAMESPACE: `contracts-${process.pid}`,
-    NATS_URL: natsUrl,
-  });
-  return new ServiceBroker({ ...brokerOptions(config), skipProcessEventRegistration: true });
-}
 
 const refusalOf = (call: Promise<unknown>) =>
   call.then(
@@ -91,8 +78,8 @@ describe.each(['in one process', 'over NATS'])('contracts and permissions hold %
 
   beforeAll(async () => {
     nats = where === 'over NATS' ? await startNats() : undefined;
-    const serving = makeBroker('serving', nats?.url);
-    const calling = nats ? makeBroker('calling', nats.url) : serving;
+    const serving = makeBroker('serving', { NATS_URL: nats?.url });
+    const calling = nats ? makeBroker('calling', { NATS_URL: nats.url }) : serving;
     brokers = [...new Set([calling, serving])];
     for (const schema of [honest, broken]) serving.createService(schema);
     await Promise.all(brokers.map((broker) => broker.start()));

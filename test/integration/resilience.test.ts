@@ -1,8 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Errors, ServiceBroker, type ServiceSchema } from 'moleculer';
-import { loadConfig } from '../../lib/config.ts';
 import { publicError } from '../../lib/errors.ts';
-import { brokerOptions } from '../../moleculer.config.ts';
+import { makeBroker } from '../support/broker.ts';
 import { eventually } from '../support/eventually.ts';
 import { startNats, type TestNats } from '../support/nats.ts';
 
@@ -25,18 +24,6 @@ const far: ServiceSchema = {
   ),
 };
 
-function makeBroker(nodeId: string, natsUrl: string): ServiceBroker {
-  const config = loadConfig({
-    NODE_ENV: 'test',
-    LOG_LEVEL: 'fatal',
-    LOG_FORMAT: 'json',
-    NODE_ID: nodeId,
-    NAMESPACE: `resilience-${process.pid}`,
-    NATS_URL: natsUrl,
-  });
-  return new ServiceBroker({ ...brokerOptions(config), skipProcessEventRegistration: true });
-}
-
 describe('what moleculer.config.ts claims, over NATS', () => {
   let nats: TestNats;
   let caller: ServiceBroker;
@@ -50,8 +37,8 @@ describe('what moleculer.config.ts claims, over NATS', () => {
 
   beforeAll(async () => {
     nats = await startNats();
-    caller = makeBroker('caller', nats.url);
-    callee = makeBroker('callee', nats.url);
+    caller = makeBroker('caller', { NATS_URL: nats.url });
+    callee = makeBroker('callee', { NATS_URL: nats.url });
     callee.createService(far);
     await Promise.all([caller.start(), callee.start()]);
     await caller.waitForServices('accounts');

@@ -2,10 +2,9 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { ServiceBroker, type ServiceSchema } from 'moleculer';
-import { loadConfig } from '../../lib/config.ts';
+import type { ServiceSchema } from 'moleculer';
 import { type Collection, store } from '../../mixins/store.ts';
-import { brokerOptions } from '../../moleculer.config.ts';
+import { makeBroker } from '../support/broker.ts';
 
 interface Ride {
   _id: string;
@@ -16,8 +15,7 @@ interface Ride {
 
 /** A service that has nothing but a store. */
 async function openStore(dataDir: string) {
-  const config = loadConfig({ NODE_ENV: 'test', LOG_LEVEL: 'fatal', LOG_FORMAT: 'json', DATA_DIR: dataDir });
-  const broker = new ServiceBroker({ ...brokerOptions(config), skipProcessEventRegistration: true });
+  const broker = makeBroker('store', { DATA_DIR: dataDir });
   const service = broker.createService({
     name: 'rides',
     mixins: [store<Ride>('rides', [{ fields: ['n'], unique: true }]) as Partial<ServiceSchema>],

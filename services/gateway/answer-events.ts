@@ -1,0 +1,98 @@
+import type { PublicError } from '../../contracts/errors.ts';
+import { type ClientEvent, clientEvents } from '../../contracts/socket.ts';
+import { AppError, publicError } from '../../lib/errors.ts';
+import { isHostile, parseOrRefuse } from '../../lib/validate.ts';
+import { type ClientSocket, type GatewayParts, handlers } from './socket-handlers.ts';
+
+type Answer = (answer: object) => void;
+const isAnswer = (value: unknown): value is Answer => typeof value === 'function';
+const isKnown = (event: unknown): event is ClientEvent =>
+  typeof event === 'string' && Object.hasOwn(clientEvents, event);
+
+/** What a socket sent: an event, its payload, where the answer goes if one was asked for, and its size in bytes. */
+interface Packet {
+  event: unknown;
+  payload: unknown;
+  answer: unknown;
+  bytes: number;
+}
+
+export interface AnswerOptions {
+  parts: GatewayParts;
+  /** Larger messages are refused with PAYLOAD_TOO_LARGE. */
+  maxBytes: number;
+  /** For counting and logging; `event` is `unknown` for what is not in the contract. */
+  onRefused(event: ClientEvent | 'unknown', refusal: PublicError, error: unknown): void;
+}
+
+/** Limits first, then the event, then keys that nobody honest sends. */
+function admit(socket: ClientSocket, { event, payload, bytes }: Packet, options: AnswerOptions): ClientEvent {
+  if (!socket.data.bucket.take(options.parts.now())) throw new AppError('RATE_LIMITED', { retryAfterS: 1 });
+  if (bytes > options.maxBytes) throw new AppError('PAYLOAD_TOO_LARGE');
+  if (!isKnown(event)) throw new AppError('UNKNOWN_EVENT');
+  if (isHostile(payload)) throw new AppError('VALIDATION');
+  return event;
+}
+
+function dispatch(
+  socket: ClientSocket,
+  event: ClientEvent,
+  payload: unknown,
+  parts: GatewayParts,
+): Promise<object> {
+  const parsed = parseOrRefuse(
+    clientEvents[event],
+    payload,
+    event === 'location:update' ? 'LOCATION_INVALID' : 'VALIDATION',
+  );
+  // The schema was picked by the same name as the handler; TypeScript cannot tie the two
+  const handler = handlers[event] as (
+    parts: GatewayParts,
+    socket: ClientSocket,
+    payload: unknown,
+  ) => Promise<object>;
+  return handler(parts, socket, parsed);
+}
+
+/** A refused location update that asked for no acknowledgement is told by an event. */
+function tellRefused(socket: ClientSocket, payload: unknown, error: PublicError): void {
+  const { tripId, timestamp }: Record<string, unknown> =
+    typeof payload === 'object' && payload !== null ? { ...payload } : {};
+  socket.emit('location:refused', {
+    tripId: typeof tripId === 'string' ? tripId.slice(0, 64) : null,
+    timestamp: typeof timestamp === 'number' ? timestamp : null,
+    error,
+  });
+}
+
+/** Answers everything that the socket sends, with what was asked for or with a coded refusal. Nothing else listens. */
+export function answerEvents(socket: ClientSocket, options: AnswerOptions): void {
+  let received = 0;
+  // Sizes are known to the engine only; it hands an event on with its last packet, binary parts come before it
+  socket.conn.on('packet', ({ data }: { data?: unknown }) => {
+    received += typeof data === 'string' || Buffer.isBuffer(data) ? Buffer.byteLength(data) : 0;
+  });
+
+  const respond = async (packet: Packet): Promise<void> => {
+    const { event, payload, answer } = packet;
+    try {
+      const result = await dispatch(socket, admit(socket, packet, options), payload, options.parts);
+      if (isAnswer(answer)) answer({ ok: true, ...result });
+    } catch (error) {
+      const refusal = publicError(error);
+      options.onRefused(isKnown(event) ? event : 'unknown', refusal, error);
+      if (isAnswer(answer)) answer({ ok: false, error: refusal });
+      else if (event === 'location:update') tellRefused(socket, payload, refusal);
+    }
+  };
+
+  // No `next`: the packet ends here
+  socket.use((packet) => {
+    const bytes = received;
+    received = 0;
+    const [event, ...args]: unknown[] = packet;
+    const answer = args.at(-1);
+    const payload = args.length > (isAnswer(answer) ? 1 : 0) ? args[0] : undefined;
+    void respond({ event, payload, answer, bytes });
+  });
+}
