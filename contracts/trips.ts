@@ -33,6 +33,7 @@ export const trip = z
     endedAt: isoTime.nullable(),
   })
   .meta({ id: 'Trip' });
+export type Booking = z.infer<typeof booking>;
 export type Trip = z.infer<typeof trip>;
 
 const byId = z.object({ id: tripId });
@@ -50,6 +51,18 @@ export const trips = {
     book: {
       summary: 'Asks for a ride.',
       params: z.object({ from: place, to: place, departAt: isoTime }),
+      result: booking,
+    },
+    getBooking: {
+      summary: 'A booking, for its rider, for drivers while nobody has taken it, and for admins.',
+      errors: mayRefuse('BOOKING_NOT_FOUND', 'TRIP_FORBIDDEN'),
+      params: z.object({ id: bookingId }),
+      result: booking,
+    },
+    cancelBooking: {
+      summary: 'Withdraws a booking that nobody has taken yet; after that, cancel its trip.',
+      errors: mayRefuse('BOOKING_NOT_FOUND', 'TRIP_FORBIDDEN', 'TRIP_WRONG_STATE'),
+      params: z.object({ id: bookingId }),
       result: booking,
     },
     accept: {

@@ -16,6 +16,11 @@ export function mayAccess(trip: Parties, caller: Caller, as: 'watch' | 'drive'):
   return caller.id === trip.riderId || caller.id === trip.driverId || isAdmin(caller);
 }
 
+/** Who sees the trip; and while nobody has taken the booking, drivers, who are to choose. */
+export function mayReadBooking(trip: Parties, caller: Caller): boolean {
+  return mayAccess(trip, caller, 'watch') || (trip.driverId === null && caller.role === 'driver');
+}
+
 /** The driver starts and ends; rider and driver cancel; operations may end or cancel what got stuck. */
 export function mayStep(trip: Parties, caller: Caller, step: Exclude<TripStep, 'accept'>): boolean {
   const isDriver = caller.id === trip.driverId;

@@ -6,7 +6,7 @@
 import { adminRoles } from '../../contracts/common.ts';
 import type { FeedEvent, FeedKind } from '../../contracts/feed.ts';
 import type { EventPayload } from '../../contracts/index.ts';
-import type { Trip, TripStatus } from '../../contracts/trips.ts';
+import type { Booking, Trip } from '../../contracts/trips.ts';
 import type { Calls } from '../../lib/context.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
@@ -14,7 +14,7 @@ import { randomId } from '../../lib/ids.ts';
 import type { Caller } from '../../lib/permissions.ts';
 import { feed, type WithPending } from '../../mixins/feed.ts';
 import { store } from '../../mixins/store.ts';
-import { mayAccess, mayStep } from './trip-access.ts';
+import { mayAccess, mayReadBooking, mayStep } from './trip-access.ts';
 import { allowedFrom, nextStatus, type TripStep } from './trip-state.ts';
 
 interface TripRecord extends WithPending, Omit<Trip, 'id' | 'driverId'> {
@@ -26,6 +26,25 @@ const toTrip = ({ _id, driverId, ...record }: TripRecord): Trip => {
   if (driverId === null) throw new AppError('TRIP_NOT_FOUND');
   return { id: _id, driverId, ...record };
 };
+
+const toBooking = ({
+  _id,
+  bookingId,
+  status,
+  riderId,
+  driverId,
+  from,
+  to,
+  departAt,
+}: TripRecord): Booking => ({
+  id: bookingId,
+  status,
+  riderId,
+  from,
+  to,
+  departAt,
+  tripId: driverId === null ? null : _id,
+});
 
 const requireCaller = (user: Caller | null | undefined): Caller => {
   if (!user) throw new AppError('UNAUTHENTICATED');
@@ -51,6 +70,12 @@ export default defineService({
     async tripById(id: string): Promise<TripRecord> {
       const record = await this.store.get(id);
       if (!record || record.driverId === null) throw new AppError('TRIP_NOT_FOUND');
+      return record;
+    },
+
+    async recordOfBooking(bookingId: string): Promise<TripRecord> {
+      const record = await this.store.findOne({ bookingId });
+      if (!record) throw new AppError('BOOKING_NOT_FOUND');
       return record;
     },
 
@@ -114,21 +139,48 @@ export default defineService({
           at: Date.now(),
           data: { bookingId, riderId, from, to, departAt },
         };
-        const status: TripStatus = 'requested';
-        const record = {
+        const record: TripRecord = {
+          _id: tripId,
           bookingId,
           riderId,
           driverId: null,
-          status,
+          status: 'requested',
           from,
           to,
           departAt,
           startedAt: null,
           endedAt: null,
+          version: 1,
+          pending: [event],
+          hasPending: true,
         };
-        await this.store.insert({ _id: tripId, ...record, version: 1, pending: [event], hasPending: true });
+        await this.store.insert(record);
         await this.publishPending(tripId);
-        return { id: bookingId, status, riderId, from, to, departAt, tripId: null };
+        return toBooking(record);
+      },
+    },
+
+    getBooking: {
+      permissions: 'user',
+      rest: { method: 'GET', path: '/bookings/:id' },
+      async handler(ctx) {
+        const record = await this.recordOfBooking(ctx.params.id);
+        if (!mayReadBooking(record, requireCaller(ctx.meta.user))) throw new AppError('TRIP_FORBIDDEN');
+        return toBooking(record);
+      },
+    },
+
+    cancelBooking: {
+      permissions: 'user',
+      rest: { method: 'POST', path: '/bookings/:id/cancel' },
+      async handler(ctx) {
+        const record = await this.recordOfBooking(ctx.params.id);
+        if (!mayStep(record, requireCaller(ctx.meta.user), 'cancel')) throw new AppError('TRIP_FORBIDDEN');
+        if (record.status !== 'requested') throw new AppError('TRIP_WRONG_STATE');
+        const endedAt = new Date().toISOString();
+        const cancelled = await this.step(record, 'cancel', 'trip.cancelled', { endedAt });
+        await this.publishPending(record._id);
+        return toBooking(cancelled);
       },
     },
 
@@ -137,8 +189,7 @@ export default defineService({
       rest: { method: 'POST', path: '/bookings/:id/accept', status: 201, location: '/trips/:id' },
       async handler(ctx) {
         const driverId = requireCaller(ctx.meta.user).id;
-        const record = await this.store.findOne({ bookingId: ctx.params.id });
-        if (!record) throw new AppError('BOOKING_NOT_FOUND');
+        const record = await this.recordOfBooking(ctx.params.id);
         if (record.riderId === driverId) throw new AppError('OWN_BOOKING');
         if (this.config.requireVerifiedDrivers) {
           const { verified } = await ctx.call('accounts.driverStatus', { userId: driverId });

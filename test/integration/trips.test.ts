@@ -157,6 +157,47 @@ describe('from booking to the end', () => {
   });
 });
 
+describe('a booking', () => {
+  const booked = async () => {
+    const rider = await signIn(system);
+    return { rider, bookingId: await bookTrip(system, rider) };
+  };
+
+  test('is where its Location says, for its rider, and for drivers while it is free', async () => {
+    const { rider, bookingId } = await booked();
+    const [driver, other, stranger] = [
+      await signInDriver(system),
+      await signInDriver(system),
+      await signIn(system),
+    ];
+    const path = `/bookings/${bookingId}`;
+    expect((await get(rider, path)).body).toMatchObject({ id: bookingId, status: 'requested', tripId: null });
+    expect((await get(driver, path)).status).toBe(200);
+    expectRefusal(await get(stranger, path), 403, 'TRIP_FORBIDDEN');
+    const { body: trip } = await accept(driver, bookingId);
+    expect((await get(rider, path)).body).toMatchObject({ status: 'scheduled', tripId: trip.id });
+    expectRefusal(await get(other, path), 403, 'TRIP_FORBIDDEN');
+  });
+
+  test('is withdrawn by its rider, once, while nobody has taken it, and nobody gets it then', async () => {
+    const { rider, bookingId } = await booked();
+    const driver = await signInDriver(system);
+    const withdraw = (user: User) => post(user, `/bookings/${bookingId}/cancel`);
+    expectRefusal(await withdraw(driver), 403, 'TRIP_FORBIDDEN');
+    expect((await withdraw(rider)).body).toMatchObject({ id: bookingId, status: 'cancelled' });
+    expectRefusal(await withdraw(rider), 409, 'TRIP_WRONG_STATE');
+    expectRefusal(await accept(driver, bookingId), 409, 'TRIP_WRONG_STATE');
+    const tripId = bookingId.replace('bkg_', 'trp_');
+    expect(await kindsOf({ tripId, bookingId })).toEqual(['booking.created', 'trip.cancelled']);
+  });
+
+  test('that is taken is cancelled as a trip', async () => {
+    const { rider, bookingId } = await booked();
+    await accept(await signInDriver(system), bookingId);
+    expectRefusal(await post(rider, `/bookings/${bookingId}/cancel`), 409, 'TRIP_WRONG_STATE');
+  });
+});
+
 describe('when requests race', () => {
   const outcomes = (answers: Answer[]) => {
     const won = answers.filter(({ status }) => status < 300);
