@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from 'helmet';
+import type { Redis } from 'ioredis';
 import ApiGateway from 'moleculer-web';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
@@ -123,6 +124,15 @@ const gateway: Mixin = {
   actions: { listAliases: false, addRoute: false, removeRoute: false },
 };
 
+/** Made before the door opens: its first request counts already. */
+const limits: Mixin<Pick<Door, 'perUser' | 'perIp'>> = {
+  created(this: Door & { redis: Redis }) {
+    const { rateLimitPerUser, rateLimitPerIp } = this.config;
+    this.perUser = rateLimit(this.redis, { name: 'user', points: rateLimitPerUser, durationS: 60 });
+    this.perIp = rateLimit(this.redis, { name: 'ip', points: rateLimitPerIp, durationS: 60 });
+  },
+};
+
 /** Routes are complete when the broker says it is up; moleculer-web alone would be half a second late. */
 const routesAtStart = {
   events: {
@@ -134,8 +144,8 @@ const routesAtStart = {
 
 export default defineService({
   name: 'api',
-  mixins: [gateway, routesAtStart as Mixin, sessions()],
-  state: () => ({ perUser: undefined as RateLimit | undefined, perIp: undefined as RateLimit | undefined }),
+  // The last is made and started first, and stopped last: Redis is there before the door opens, and until it has closed
+  mixins: [gateway, routesAtStart as Mixin, limits, sessions()],
 
   settings: (config) => ({
     port: config.apiPort,
@@ -206,10 +216,4 @@ export default defineService({
   methods: { authenticate },
 
   actions: {},
-
-  async started() {
-    const { rateLimitPerUser, rateLimitPerIp } = this.config;
-    this.perUser = rateLimit(this.redis, { name: 'user', points: rateLimitPerUser, durationS: 60 });
-    this.perIp = rateLimit(this.redis, { name: 'ip', points: rateLimitPerIp, durationS: 60 });
-  },
 });

@@ -12,7 +12,7 @@ import type {
   ServerToClient,
 } from '../../contracts/socket.ts';
 import type { Calls, Meta } from '../../lib/context.ts';
-import { AppError } from '../../lib/errors.ts';
+import { AppError, errorStatus } from '../../lib/errors.ts';
 import { type JumpState, noHistory } from '../../lib/jump-rule.ts';
 import type { Caller } from '../../lib/permissions.ts';
 import { checkPosition } from '../../lib/position-check.ts';
@@ -85,8 +85,8 @@ function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): P
     if (fresh) return state;
     return askDriving(parts, socket, tripId, state?.jump ?? null).catch((error: unknown) => {
       // A driver who was right a moment ago goes on while Redis or trips is away; Redis decides in the end
-      const isAnswer = error instanceof AppError && error.type.startsWith('LOCATION_');
-      if (!state || isAnswer || state.checkedAt <= parts.endedAt(tripId)) throw error;
+      const isAway = errorStatus(error) >= 500;
+      if (!state || !isAway || state.checkedAt <= parts.endedAt(tripId)) throw error;
       return { ...state, checkedAt: parts.now() - drivingForMs + askAgainMs };
     });
   });

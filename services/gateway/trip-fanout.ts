@@ -56,7 +56,10 @@ export class TripFanout {
     try {
       await shard.ready;
     } catch (error) {
-      if (this.#shards.get(number) === shard) this.#shards.delete(number);
+      if (this.#shards.get(number) === shard) {
+        this.#shards.delete(number);
+        this.#byChannel.delete(shardChannel(number));
+      }
       throw error;
     }
   }

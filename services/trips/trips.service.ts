@@ -7,7 +7,7 @@ import { adminRoles } from '../../contracts/common.ts';
 import type { FeedEvent, FeedKind } from '../../contracts/feed.ts';
 import type { EventPayload } from '../../contracts/index.ts';
 import type { Booking, Trip } from '../../contracts/trips.ts';
-import type { Calls } from '../../lib/context.ts';
+import type { Calls, RequestContext } from '../../lib/context.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
 import { randomId } from '../../lib/ids.ts';
@@ -122,6 +122,20 @@ export default defineService({
       const payload: EventPayload<TripEvent> = { tripId, riderId, driverId, status, at: Date.now() };
       await Promise.all([ctx.emit(event, payload), this.publishPending(tripId)]);
     },
+
+    /** Ends or cancels a trip: first where it is seen, then in its record. */
+    async finish(
+      ctx: RequestContext<{ id: string }>,
+      step: 'end' | 'cancel',
+      event: 'trip.ended' | 'trip.cancelled',
+    ): Promise<Trip> {
+      const record = await this.tripById(ctx.params.id);
+      if (!mayStep(record, requireCaller(ctx.meta.user), step)) throw new AppError('TRIP_FORBIDDEN');
+      await this.closeLocation(ctx, record, step);
+      const trip = toTrip(await this.step(record, step, event, { endedAt: new Date().toISOString() }));
+      await this.announce(ctx, event, trip);
+      return trip;
+    },
   },
 
   actions: {
@@ -224,30 +238,16 @@ export default defineService({
     end: {
       permissions: 'user',
       rest: { method: 'POST', path: '/trips/:id/end' },
-      async handler(ctx) {
-        const record = await this.tripById(ctx.params.id);
-        if (!mayStep(record, requireCaller(ctx.meta.user), 'end')) throw new AppError('TRIP_FORBIDDEN');
-        await this.closeLocation(ctx, record, 'end');
-        const trip = toTrip(
-          await this.step(record, 'end', 'trip.ended', { endedAt: new Date().toISOString() }),
-        );
-        await this.announce(ctx, 'trip.ended', trip);
-        return trip;
+      handler(ctx) {
+        return this.finish(ctx, 'end', 'trip.ended');
       },
     },
 
     cancel: {
       permissions: 'user',
       rest: { method: 'POST', path: '/trips/:id/cancel' },
-      async handler(ctx) {
-        const record = await this.tripById(ctx.params.id);
-        if (!mayStep(record, requireCaller(ctx.meta.user), 'cancel')) throw new AppError('TRIP_FORBIDDEN');
-        await this.closeLocation(ctx, record, 'cancel');
-        const trip = toTrip(
-          await this.step(record, 'cancel', 'trip.cancelled', { endedAt: new Date().toISOString() }),
-        );
-        await this.announce(ctx, 'trip.cancelled', trip);
-        return trip;
+      handler(ctx) {
+        return this.finish(ctx, 'cancel', 'trip.cancelled');
       },
     },
 
