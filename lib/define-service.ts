@@ -22,6 +22,13 @@ export interface RestRoute {
   location?: `/${string}`;
   /** Counts against no rate limit. */
   unlimited?: boolean;
+  /**
+   * Whom the door lets in besides live sessions. `unverified`: also who cannot be looked up right now. `ever`: also whose
+   * session has ended. For SOS alone.
+   */
+  admits?: 'unverified' | 'ever';
+  /** Takes any body as it comes: nothing that a client sends is a reason to refuse. For SOS alone. */
+  neverRefuses?: boolean;
 }
 
 interface ActionDefinition<This, A extends ActionName> {

@@ -6,6 +6,11 @@ export interface Caller {
   id: string;
   role: Role;
   sessionId: string;
+  /**
+   * Only at doors that admit more than live sessions: it had `ended`, or nobody could tell. Such a caller has the least of
+   * roles.
+   */
+  standing?: 'live' | 'ended' | 'unknown';
 }
 
 /**

@@ -17,6 +17,11 @@ export interface Sessions {
   create(userId: string, role: Role): Promise<{ token: string; sessionId: string; expiresAt: number }>;
   /** The holder of a token. UNAUTHENTICATED when it is not good, SESSION_STORE_UNAVAILABLE when Redis cannot say. */
   resolve(token: string | undefined): Promise<Caller>;
+  /**
+   * Like `resolve`, for SOS: whoever ever had a session is let in. `standing` says what is known of it; Redis gets 50 ms
+   * to tell. UNAUTHENTICATED for what is no token of ours.
+   */
+  admit(token: string | undefined): Promise<Caller & { standing: 'live' | 'ended' | 'unknown' }>;
   revoke(userId: string, sessionId: string): Promise<void>;
   revokeAll(userId: string): Promise<void>;
   /** Tokens in use have the new role from now on. */
@@ -24,6 +29,9 @@ export interface Sessions {
 }
 
 const keyOf = (userId: string) => `sessions:{${userId}}`;
+
+/** An SOS does not wait longer for a session to be looked up, ms. */
+const admitWithinMs = 50;
 
 function sessionsOn(connection: Redis, secret: string, ttlMs: number): Sessions {
   return {
@@ -55,6 +63,24 @@ function sessionsOn(connection: Redis, secret: string, ttlMs: number): Sessions 
       if (!expiresAt || !role || Number(expiresAt) < Date.now()) throw new AppError('UNAUTHENTICATED');
       // Only create and setRole write this field
       return { id: userId, role: role as Role, sessionId };
+    },
+    async admit(token) {
+      const identity = token === undefined ? null : readToken(secret, token);
+      if (!identity) throw new AppError('UNAUTHENTICATED');
+      const { userId: id, sessionId } = identity;
+      const stranger = { id, sessionId, role: 'rider' as const };
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<Caller & { standing: 'unknown' }>((resolve) => {
+        timer = setTimeout(resolve, admitWithinMs, { ...stranger, standing: 'unknown' });
+      });
+      const known = this.resolve(token).then(
+        (caller) => ({ ...caller, standing: 'live' as const }),
+        (error: unknown) => {
+          const ended = error instanceof AppError && error.type === 'UNAUTHENTICATED';
+          return { ...stranger, standing: ended ? ('ended' as const) : ('unknown' as const) };
+        },
+      );
+      return Promise.race([known, late]).finally(() => clearTimeout(timer));
     },
     async revoke(userId, sessionId) {
       await connection.hdel(keyOf(userId), `s:${sessionId}`);

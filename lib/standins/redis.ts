@@ -17,9 +17,9 @@ import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { errorCode } from '../error-code.ts';
-import { takeAppLock } from './app-lock.ts';
-import type { ProcessIdentity } from './processes.ts';
-import { findProcesses, identify, isRunning, killProcess, waitForEnd } from './processes.ts';
+import { takeProcessLock } from '../process-lock.ts';
+import type { ProcessIdentity } from '../processes.ts';
+import { findProcesses, identify, isRunning, killProcess, waitForEnd } from '../processes.ts';
 
 /** `dataDir` is created if need be. */
 export interface DevelopmentRedisOptions {
@@ -71,7 +71,7 @@ const KILL_MS = 2000;
 export async function startRedis({ dataDir, logger }: DevelopmentRedisOptions): Promise<DevelopmentRedis> {
   await mkdir(dataDir, { recursive: true });
   const home = await realpath(dataDir);
-  const release = await takeAppLock(join(home, 'app.pid'));
+  const release = await takeProcessLock(join(home, 'app.pid'));
   const paths = pathsIn(home);
   try {
     await mkdir(paths.dir, { recursive: true });

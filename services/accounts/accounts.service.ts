@@ -11,13 +11,14 @@ import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
 import { newId } from '../../lib/ids.ts';
 import type { Caller } from '../../lib/permissions.ts';
+import { hashPin, isPin, keyedHash } from '../../lib/pins.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { type Sealer, sealerOf } from '../../lib/sealed.ts';
+import { cards } from '../../mixins/cards.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { type Change, store } from '../../mixins/store.ts';
 import { type LoginCodes, loginCodes } from './login-codes.ts';
 import { toE164 } from './phone.ts';
-import { hashPin, isPin, keyedHash } from './secrets.ts';
 
 interface UserRecord {
   _id: string;
@@ -34,7 +35,19 @@ interface UserRecord {
   driver: { vehicle: { plate: string; model: string }; verified: boolean } | null;
   pushToken: { token: string; platform: 'android' | 'ios' } | null;
   createdAt: string;
+  /** Counts the changes that an SOS must know of; true until the card in the SOS Redis is as new. */
+  cardVersion: number;
+  cardPending: boolean;
 }
+
+/** Changes the card too: in the same write it is marked as not there yet. */
+const withCard = (set: Change<UserRecord>['$set']): Change<UserRecord> => ({
+  $set: { ...set, cardPending: true },
+  $inc: { cardVersion: 1 },
+});
+
+/** How often cards that are not in the SOS Redis yet are tried again, ms. */
+const cardSweepMs = 5000;
 
 const openContacts = (sealer: Sealer, sealed: string) => JSON.parse(sealer.open(sealed)) as Contact[];
 
@@ -61,8 +74,13 @@ const contactsTtlS = 86_400;
 
 export default defineService({
   name: 'accounts',
-  mixins: [sessions(), store<UserRecord>('users', [{ fields: ['phoneHash'], unique: true }])],
+  mixins: [
+    sessions(),
+    cards(),
+    store<UserRecord>('users', [{ fields: ['phoneHash'], unique: true }, { fields: ['cardPending'] }]),
+  ],
   state: () => ({
+    cardSweep: undefined as NodeJS.Timeout | undefined,
     codes: undefined as LoginCodes | undefined,
     pinTries: undefined as RateLimit | undefined,
     keptSealer: undefined as Sealer | undefined,
@@ -78,9 +96,40 @@ export default defineService({
       if (!user) throw new AppError('USER_NOT_FOUND');
       return user;
     },
-    async change(id: string, set: NonNullable<Change<UserRecord>['$set']>): Promise<Profile> {
-      await this.store.update({ _id: id }, { $set: set });
-      return toProfile(this.sealer(), await this.userById(id));
+    async change(id: string, change: Change<UserRecord>): Promise<Profile> {
+      await this.store.update({ _id: id }, change);
+      const user = await this.userById(id);
+      if (user.cardPending) await this.saveCard(user);
+      return toProfile(this.sealer(), user);
+    },
+    /** What fails is left to the sweep: the record says that it is pending. */
+    async saveCard(user: UserRecord): Promise<void> {
+      try {
+        await this.cards.save({
+          userId: user._id,
+          version: user.cardVersion,
+          name: user.name,
+          contacts: user.contactsSealed,
+          pin: user.pinHash,
+          duressPin: user.duressPinHash,
+        });
+        await this.store.update(
+          { _id: user._id, cardVersion: user.cardVersion },
+          { $set: { cardPending: false } },
+        );
+      } catch (error) {
+        this.logger.warn('A card waits for the SOS Redis', { userId: user._id, error });
+      }
+    },
+    async saveCards(): Promise<void> {
+      for (const user of await this.store.find({ cardPending: true }, { limit: 500 })) await this.saveCard(user);
+    },
+    sweepCards(): void {
+      this.cardSweep = setTimeout(() => {
+        this.saveCards()
+          .catch((error: unknown) => this.logger.warn('Pending cards could not be saved', { error }))
+          .finally(() => this.cardSweep && this.sweepCards());
+      }, cardSweepMs);
     },
     async cacheContacts(user: UserRecord): Promise<void> {
       await this.redis.set(contactsKey(user._id), user.contactsSealed, 'EX', contactsTtlS);
@@ -103,6 +152,8 @@ export default defineService({
         driver: null,
         pushToken: null,
         createdAt: new Date().toISOString(),
+        cardVersion: 1,
+        cardPending: true,
       };
       if (await this.store.insert(user)) return user;
       const winner = await this.store.findOne({ phoneHash });
@@ -112,7 +163,7 @@ export default defineService({
     /** Numbers in ADMIN_PHONES are super-admins also when they were known before. */
     async withCurrentRole(user: UserRecord, phone: string): Promise<UserRecord> {
       if (user.role === 'super-admin' || !this.config.adminPhones.includes(phone)) return user;
-      await this.change(user._id, { role: 'super-admin' });
+      await this.change(user._id, { $set: { role: 'super-admin' } });
       return { ...user, role: 'super-admin' };
     },
   },
@@ -147,6 +198,8 @@ export default defineService({
         const user = await this.withCurrentRole(await this.findOrCreate(phone, ctx.params.name), phone);
         const { token, expiresAt } = await this.sessions.create(user._id, user.role);
         await this.cacheContacts(user);
+        // Also what is there already: the SOS Redis may have been replaced
+        await this.saveCard(user);
         return {
           token,
           expiresAt: new Date(expiresAt).toISOString(),
@@ -190,7 +243,7 @@ export default defineService({
       rest: { method: 'PATCH', path: '/me' },
       async handler(ctx) {
         const { id } = caller(ctx.meta);
-        const changed = await this.change(id, { name: ctx.params.name });
+        const changed = await this.change(id, withCard({ name: ctx.params.name }));
         await ctx.emit('profile.changed', { userId: id });
         return changed;
       },
@@ -206,7 +259,7 @@ export default defineService({
           phone: toE164(contact.phone, this.config.phoneRegion),
         }));
         const contactsSealed = this.sealer().seal(JSON.stringify(emergencyContacts));
-        const changed = await this.change(id, { contactsSealed });
+        const changed = await this.change(id, withCard({ contactsSealed }));
         await this.cacheContacts(await this.userById(id));
         await ctx.emit('contacts.changed', { userId: id });
         return changed;
@@ -234,7 +287,7 @@ export default defineService({
           throw new AppError('PINS_EQUAL');
         }
         const duressPinHash = duressPin === undefined ? user.duressPinHash : await hash(duressPin);
-        await this.store.update({ _id: user._id }, { $set: { pinHash: await hash(pin), duressPinHash } });
+        await this.change(user._id, withCard({ pinHash: await hash(pin), duressPinHash }));
         return null;
       },
     },
@@ -244,7 +297,7 @@ export default defineService({
       rest: { method: 'PUT', path: '/me/preferences' },
       async handler(ctx) {
         const { id } = caller(ctx.meta);
-        const changed = await this.change(id, { preferences: ctx.params });
+        const changed = await this.change(id, { $set: { preferences: ctx.params } });
         await ctx.emit('profile.changed', { userId: id });
         return changed;
       },
@@ -254,7 +307,7 @@ export default defineService({
       permissions: 'user',
       rest: { method: 'PUT', path: '/me/push-token' },
       async handler(ctx) {
-        await this.change(caller(ctx.meta).id, { pushToken: ctx.params });
+        await this.change(caller(ctx.meta).id, { $set: { pushToken: ctx.params } });
         return null;
       },
     },
@@ -265,7 +318,7 @@ export default defineService({
       async handler(ctx) {
         const user = await this.userById(caller(ctx.meta).id);
         const driver = { vehicle: ctx.params.vehicle, verified: user.driver?.verified ?? false };
-        const changed = await this.change(user._id, { role: 'driver', driver });
+        const changed = await this.change(user._id, { $set: { role: 'driver', driver } });
         await this.sessions.setRole(user._id, 'driver');
         await ctx.emit('profile.changed', { userId: user._id });
         return changed;
@@ -298,5 +351,11 @@ export default defineService({
   async started() {
     this.codes = loginCodes(this.redis, this.config);
     this.pinTries = rateLimit(this.redis, { name: 'pin', points: 5, durationS: 900, code: 'PIN_LOCKED' });
+    this.sweepCards();
+  },
+
+  async stopped() {
+    clearTimeout(this.cardSweep);
+    this.cardSweep = undefined;
   },
 });

@@ -1,8 +1,9 @@
+import { randomInt } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { Config } from '../../lib/config.ts';
 import { AppError } from '../../lib/errors.ts';
+import { keyedHash } from '../../lib/pins.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
-import { keyedHash, newCode } from './secrets.ts';
 
 /**
  * KEYS: the code's record. ARGV: hash of what was typed, most tries. A right code is used up; a wrong one counts.
@@ -19,6 +20,9 @@ if stored ~= ARGV[1] then
 end
 redis.call('DEL', KEYS[1])
 return 'right'`;
+
+/** A login code: 6 digits, each as likely as any other. */
+export const newCode = (): string => String(randomInt(1_000_000)).padStart(6, '0');
 
 /** Codes for signing in: hashed in Redis, short-lived, few tries, not too often for one number or address. */
 export interface LoginCodes {

@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Redis } from 'ioredis';
-import { findProcesses, killProcess } from '../../lib/standins/processes.ts';
+import { findProcesses, killProcess } from '../../lib/processes.ts';
 import { startRedis } from '../../lib/standins/redis.ts';
 
 const OWNER = fileURLToPath(new URL('../support/redis-owner.ts', import.meta.url));

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { hashPin, isPin, keyedHash, newCode } from '../../../services/accounts/secrets.ts';
+import { hashPin, isPin, keyedHash } from '../../../lib/pins.ts';
+import { newCode } from '../../../services/accounts/login-codes.ts';
 
 describe('PINs', () => {
   test('fit their own hash, and no other user, PIN or secret', async () => {

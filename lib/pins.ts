@@ -1,4 +1,4 @@
-import { createHmac, randomInt, scrypt, timingSafeEqual } from 'node:crypto';
+import { createHmac, scrypt, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 
 const scryptAsync = promisify<string, string, number, Buffer>(scrypt);
@@ -6,9 +6,6 @@ const scryptAsync = promisify<string, string, number, Buffer>(scrypt);
 /** HMAC-SHA-256, hex: what is stored in place of a code or a number that must be looked up. */
 export const keyedHash = (secret: string, text: string): string =>
   createHmac('sha256', secret).update(text).digest('hex');
-
-/** A login code: 6 digits, each as likely as any other. */
-export const newCode = (): string => String(randomInt(1_000_000)).padStart(6, '0');
 
 /** The stored form of a PIN: scrypt over a keyed hash, so that neither the database nor the key alone tells it. */
 export async function hashPin(secret: string, userId: string, pin: string): Promise<string> {

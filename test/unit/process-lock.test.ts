@@ -2,13 +2,13 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { takeAppLock } from '../../../lib/standins/app-lock.ts';
+import { takeProcessLock } from '../../lib/process-lock.ts';
 
 let dir: string;
 let path: string;
 
 beforeEach(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'app-lock-'));
+  dir = await mkdtemp(join(tmpdir(), 'process-lock-'));
   path = join(dir, 'app.pid');
 });
 
@@ -16,13 +16,13 @@ afterEach(async () => {
   await rm(dir, { recursive: true });
 });
 
-describe('takeAppLock', () => {
+describe('takeProcessLock', () => {
   test('refuses a second taker until the first gives it back', async () => {
-    const release = await takeAppLock(path);
-    await expect(takeAppLock(path)).rejects.toThrow(`already in use by process ${process.pid}`);
+    const release = await takeProcessLock(path);
+    await expect(takeProcessLock(path)).rejects.toThrow(`already in use by process ${process.pid}`);
 
     await release();
-    const releaseAgain = await takeAppLock(path);
+    const releaseAgain = await takeProcessLock(path);
     await releaseAgain();
     expect(await readdir(dir)).toEqual([]);
   });
@@ -34,20 +34,20 @@ describe('takeAppLock', () => {
     ['an empty file', ''],
   ])('takes over from %s', async (_, content) => {
     await writeFile(path, content);
-    const release = await takeAppLock(path);
+    const release = await takeProcessLock(path);
     expect(await readFile(path, 'utf8')).toMatch(new RegExp(`^${process.pid} [0-9]+\n$`));
     await release();
   });
 
   test('goes to exactly one of many that find a stale lock at once', async () => {
     await writeFile(path, '4194305 1\n');
-    const taken = await Promise.allSettled(Array.from({ length: 10 }, () => takeAppLock(path)));
+    const taken = await Promise.allSettled(Array.from({ length: 10 }, () => takeProcessLock(path)));
     expect(taken.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     expect(await readdir(dir)).toEqual(['app.pid']);
   });
 
   test('does not remove the lock of a successor', async () => {
-    const release = await takeAppLock(path);
+    const release = await takeProcessLock(path);
     await writeFile(path, '1 1\n');
     await release();
     expect(await readFile(path, 'utf8')).toBe('1 1\n');

@@ -1,19 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { errorCode } from '../error-code.ts';
+import { errorCode } from './error-code.ts';
 import type { ProcessIdentity } from './processes.ts';
 import { identify, isRunning } from './processes.ts';
 
 const ATTEMPTS = 5;
 
 /**
- * Takes a data directory for this process by a lock file that names it (pid and start time), and returns the
+ * Takes a directory or file for this process by a lock file that names it (pid and start time), and returns the
  * function that gives it back. A lock whose owner is dead is taken over, also when its pid runs something else
  * by now. Rejects when a running process, or this one already, holds it.
  */
-export async function takeAppLock(path: string): Promise<() => Promise<void>> {
+export async function takeProcessLock(path: string): Promise<() => Promise<void>> {
   const self = await identify(process.pid);
-  if (!self) throw new Error('This process is not in /proc: the development stand-ins need Linux');
+  if (!self) throw new Error('This process is not in /proc: Linux is needed');
   const content = `${self.pid} ${self.startTime}\n`;
 
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
@@ -25,7 +25,7 @@ export async function takeAppLock(path: string): Promise<() => Promise<void>> {
     const held = await readIfThere(path);
     const owner = parseOwner(held);
     if (owner && (await isRunning(owner))) {
-      throw new Error(`${path}: already in use by process ${owner.pid}; stop it, or set another DATA_DIR`);
+      throw new Error(`${path}: already in use by process ${owner.pid}; stop it, or use another directory`);
     }
     await removeStale(path, held);
   }

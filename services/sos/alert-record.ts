@@ -1,0 +1,157 @@
+/** An alert as the SOS Redis holds it, and what each side may see of it. */
+import type { AdminAlert, Alert, AlertLocation, AlertStatus } from '../../contracts/sos.ts';
+import type { FailedAttempt } from '../../lib/providers/attempts.ts';
+import { isOver } from './alert-state.ts';
+import { mapUrl } from './message-text.ts';
+import type { Press } from './read-press.ts';
+
+/** Why contacts are written to: an alert was raised, or it is over. */
+export type Purpose = 'raised' | 'over';
+
+/** One message to one contact. `at` in ms. */
+export interface MessageState {
+  /** The contact's name; the number is in the sealed contacts alone. */
+  name: string;
+  status: 'queued' | 'sending' | 'sent' | 'failed' | 'drill';
+  channel: string | null;
+  /** The provider that has or had it. */
+  provider: string | null;
+  /** Every attempt so far, by provider: how the next one is chosen. */
+  tries: FailedAttempt[];
+  at: number;
+  messageId?: string;
+  code?: string;
+}
+
+export interface LogEntry {
+  at: number;
+  what: string;
+  who?: string;
+  note?: string;
+}
+
+export interface AlertRecord {
+  alertId: string;
+  press: Press;
+  userId: string;
+  tripId: string | null;
+  acceptedAt: number;
+  name: string;
+  /** JSON of the contacts, sealed; null when no card was there to copy them from. */
+  contacts: string | null;
+  pin: string | null;
+  duressPin: string | null;
+  status: AlertStatus;
+  duressAt: number | null;
+  endedAt: number | null;
+  location: AlertLocation | null;
+  presses: number;
+  version: number;
+  duty: string;
+  wrongPins: number;
+  /** Its contacts have been looked up and its 30 s are running. */
+  planned: boolean;
+  link: string | null;
+  /** There is an incident for it. */
+  paged: boolean;
+  messages: { purpose: Purpose; contact: string; state: MessageState }[];
+}
+
+export const messageField = (purpose: Purpose, contact: string): string => `m:${purpose}:${contact}`;
+
+const orNull = (text: string | undefined): string | null => (text === undefined || text === '' ? null : text);
+const numberOrNull = (text: string | undefined): number | null => (text === undefined ? null : Number(text));
+
+/** A hash of scripts.ts as a record; null when there is none. Written by us alone, so its shape is known. */
+export function parseAlert(alertId: string, hash: Record<string, string>): AlertRecord | null {
+  if (hash.doc === undefined || hash.status === undefined || hash.userId === undefined) return null;
+  const messages = Object.entries(hash).flatMap(([field, json]) => {
+    const [, purpose, contact] = /^m:(raised|over):(.+)$/.exec(field) ?? [];
+    if (!purpose || !contact) return [];
+    return [{ purpose: purpose as Purpose, contact, state: JSON.parse(json) as MessageState }];
+  });
+  return {
+    alertId,
+    press: JSON.parse(hash.doc) as Press,
+    userId: hash.userId,
+    tripId: orNull(hash.tripId),
+    acceptedAt: Number(hash.acceptedAt),
+    name: hash.name ?? '',
+    contacts: orNull(hash.contacts),
+    pin: orNull(hash.pin),
+    duressPin: orNull(hash.duressPin),
+    status: hash.status as AlertStatus,
+    duressAt: numberOrNull(hash.duressAt),
+    endedAt: numberOrNull(hash.endedAt),
+    location: hash.location ? (JSON.parse(hash.location) as AlertLocation) : null,
+    presses: Number(hash.presses ?? '1'),
+    version: Number(hash.version ?? '0'),
+    duty: hash.duty ?? '0',
+    wrongPins: Number(hash.wrongPins ?? '0'),
+    planned: hash.planned === '1',
+    link: orNull(hash.link),
+    paged: hash.paged === '1',
+    messages: messages.toSorted((a, b) => (a.contact < b.contact ? -1 : 1)),
+  };
+}
+
+const iso = (ms: number): string => new Date(ms).toISOString();
+
+/** The state that the raiser sees: after the duress PIN, cancelled for ever. */
+export const viewOf = (record: Pick<AlertRecord, 'status' | 'duressAt'>): AlertStatus =>
+  record.duressAt === null ? record.status : 'cancelled';
+
+/** What the raiser may know of what happened besides the messages: the rest is between admins. */
+const raisersOwn = new Set(['raised', 'pressed-again', 'no-contacts', 'contact-told', 'contact-not-reached']);
+const steps = new Set(['acknowledged', 'responding', 'resolved', 'false-alarm', 'cancelled']);
+
+/**
+ * What the raiser sees. Under duress it is to the letter what a true cancel would have left: nothing of what happened after
+ * it shows. Admins' names never do.
+ */
+export function raisersView(record: AlertRecord, log: readonly LogEntry[]): Alert {
+  const { duressAt } = record;
+  const until = duressAt ?? Number.POSITIVE_INFINITY;
+  const entries = log.flatMap((entry): LogEntry[] => {
+    if (entry.what === 'duress') return [{ at: entry.at, what: 'cancelled' }];
+    if (entry.at > until) return [];
+    if (steps.has(entry.what)) return [{ at: entry.at, what: entry.what }];
+    return raisersOwn.has(entry.what) ? [entry] : [];
+  });
+  const location = duressAt !== null && record.press.location !== null ? record.press.location : record.location;
+  return {
+    alertId: record.alertId,
+    status: viewOf(record),
+    drill: record.press.drill,
+    ...(record.tripId === null ? {} : { tripId: record.tripId }),
+    ...(location === null ? {} : { location }),
+    acceptedAt: iso(record.acceptedAt),
+    contacts: record.messages
+      .filter(({ purpose }) => purpose === 'raised')
+      .map(({ state }) =>
+        state.at > until
+          ? { name: state.name, channel: null, status: 'queued' as const, at: iso(record.acceptedAt) }
+          : { name: state.name, channel: state.channel, status: state.status, at: iso(state.at) },
+      ),
+    log: entries.map(({ at, ...entry }) => ({ at: iso(at), ...entry })),
+  };
+}
+
+/** What admins see: everything but numbers. */
+export function adminsView(record: AlertRecord, log: readonly LogEntry[]): AdminAlert {
+  const seen = raisersView({ ...record, duressAt: null }, []);
+  return {
+    ...seen,
+    userId: record.userId,
+    name: record.name,
+    duress: record.duressAt !== null,
+    presses: record.presses,
+    verified: record.press.standing,
+    mapUrl: record.location === null ? null : mapUrl(record.location),
+    log: log.map(({ at, ...entry }) => ({ at: iso(at), ...entry })),
+  };
+}
+
+/** Is the end of this alert something that its contacts should hear of? */
+export const endIsTold = (record: AlertRecord): boolean =>
+  isOver(record.status) && record.duressAt === null && !record.press.drill;

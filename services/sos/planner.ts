@@ -1,0 +1,180 @@
+/** From an alert to the jobs that it needs: database, devices and messages in parallel, each timed, with its own deadline. */
+import type { AlertStatus } from '../../contracts/sos.ts';
+import type { Log } from '../../lib/context.ts';
+import type { Sealer } from '../../lib/sealed.ts';
+import type { Card } from '../../mixins/cards.ts';
+import { type AlertRecord, messageField, viewOf } from './alert-record.ts';
+import { openContacts, queued } from './contact-messages.ts';
+import { dutiesOf } from './duties.ts';
+import type { Follow, FollowJob, JobToAdd } from './follow-jobs.ts';
+import type { Plan, SosRecords } from './records.ts';
+
+export interface PlannerParts {
+  records: SosRecords;
+  sealer: Sealer;
+  hashSecret: string;
+  escalateAfterMs: number;
+  logger: Log;
+  metrics: { observe(name: string, value: number, labels?: Record<string, string>): void };
+  /** Rejects when nobody can say whom to tell. */
+  cardOf(userId: string): Promise<Pick<Card, 'name' | 'contacts' | 'pin' | 'duressPin'>>;
+  /** A link that follows the raiser without a login. */
+  linkOf(record: AlertRecord): Promise<string>;
+  tellRaiser(told: { alertId: string; userId: string; status: AlertStatus }): Promise<void>;
+  follow: Follow;
+  now(): number;
+}
+
+/** Alerts whose messages go in one job: enough to keep a worker busy, few enough that a killed one loses little time. */
+const alertsPerSend = 25;
+/** Steps that are late are left behind, ms: the database's part is done again by the sweep. */
+const deadlineMs = { db: 5000, devices: 1000 } as const;
+
+/** What planning an alert came to: `null` when whom to tell could not be found out yet. */
+interface Planned extends Plan {
+  hasContacts: boolean;
+}
+
+export class Planner {
+  readonly #parts: PlannerParts;
+
+  constructor(parts: PlannerParts) {
+    this.#parts = parts;
+  }
+
+  /** Rejects only when what the alerts need is not safely queued. `project` writes them to the database. */
+  async process(records: AlertRecord[], project: () => Promise<void>): Promise<void> {
+    await Promise.all([
+      this.#aside('db', deadlineMs.db, project),
+      this.#aside('devices', deadlineMs.devices, () => this.#tellRaisers(records)),
+      this.#timed('messages', () => this.#queue(records)),
+    ]);
+  }
+
+  async #timed(step: string, work: () => Promise<void>): Promise<void> {
+    const began = performance.now();
+    try {
+      await work();
+    } finally {
+      this.#parts.metrics.observe('sos.step.time', performance.now() - began, { step });
+    }
+  }
+
+  /** A step that must not hold up or fail the messages. */
+  async #aside(step: string, withinMs: number, work: () => Promise<void>): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`Not done in ${withinMs} ms`)), withinMs);
+    });
+    const done = this.#timed(step, work);
+    await Promise.race([done, late])
+      .catch((error: unknown) => this.#parts.logger.warn('A step of an SOS is late', { step, error }))
+      .finally(() => clearTimeout(timer));
+    done.catch(() => undefined);
+  }
+
+  async #tellRaisers(records: readonly AlertRecord[]): Promise<void> {
+    await Promise.all(
+      records.map((record) => {
+        const { alertId, userId } = record;
+        return this.#parts.tellRaiser({ alertId, userId, status: viewOf(record) });
+      }),
+    );
+  }
+
+  async #queue(records: readonly AlertRecord[]): Promise<void> {
+    const { records: kept, follow, now, metrics } = this.#parts;
+    const planned = (await Promise.all(records.map((record) => this.#plan(record)))).filter(
+      (plan) => plan !== null,
+    );
+    // Written down, then queued, then off the index: a crash in between does it again
+    await kept.plan(planned, now());
+    await follow(this.#jobsOf(planned));
+    await kept.clear(planned.map(({ record }) => record));
+    for (const { record } of planned)
+      if (!record.planned) metrics.observe('sos.done.time', now() - record.acceptedAt);
+    await Promise.all(planned.map((plan) => this.#sayNoContacts(plan)));
+  }
+
+  async #plan(record: AlertRecord): Promise<Planned | null> {
+    const { sealer, hashSecret, logger, now } = this.#parts;
+    const { plan, tellOver } = dutiesOf(record);
+    const fields: Record<string, string> = {};
+    const { drill } = record.press;
+    for (const contact of tellOver) {
+      const raised = record.messages.find((message) => message.contact === contact);
+      fields[messageField('over', contact)] = JSON.stringify(queued(raised?.state.name ?? '', now(), false));
+    }
+    if (!plan) return { record, entry: null, fields, hasContacts: true };
+    try {
+      let sealed = record.contacts;
+      if (sealed === null) {
+        const card = await this.#parts.cardOf(record.userId);
+        sealed = card.contacts;
+        const { name, pin, duressPin } = card;
+        Object.assign(fields, { name, contacts: sealed, pin: pin ?? '', duressPin: duressPin ?? '' });
+      }
+      const contacts = openContacts(sealer, hashSecret, sealed);
+      for (const { key, name } of contacts)
+        fields[messageField('raised', key)] = JSON.stringify(queued(name, now(), drill));
+      if (contacts.length > 0 && !drill && record.link === null) {
+        const link = await this.#parts.linkOf(record).catch((error: unknown) => {
+          logger.warn('An SOS goes out without its link', { alertId: record.alertId, error });
+          return null;
+        });
+        if (link !== null) fields.link = sealer.seal(link);
+      }
+      fields.planned = '1';
+      const entry = { at: now(), what: contacts.length > 0 ? 'contacts-queued' : 'no-contacts' };
+      return { record, entry, fields, hasContacts: contacts.length > 0 };
+    } catch (error) {
+      // It stays in the index: the sweep tries again
+      logger.error('Whom to tell of an SOS could not be found out', { alertId: record.alertId, error });
+      return null;
+    }
+  }
+
+  #jobsOf(planned: readonly Planned[]): JobToAdd<FollowJob>[] {
+    const { now, escalateAfterMs } = this.#parts;
+    const jobs: JobToAdd<FollowJob>[] = [];
+    const fresh = planned.flatMap(({ record, hasContacts }) =>
+      dutiesOf(record).plan && !record.press.drill ? [{ record, hasContacts }] : [],
+    );
+    const told = fresh.flatMap(({ record, hasContacts }) => (hasContacts ? [record.alertId] : []));
+    for (let start = 0; start < told.length; start += alertsPerSend) {
+      const ids = told.slice(start, start + alertsPerSend);
+      jobs.push({
+        data: { kind: 'send', ids, purpose: 'raised' },
+        options: { jobId: `raised:${ids[0]}:${ids.length}` },
+      });
+    }
+    const [first] = fresh;
+    if (first) {
+      const ids = fresh.map(({ record }) => record.alertId);
+      const delay = Math.max(0, Math.max(...fresh.map(({ record }) => record.acceptedAt)) + escalateAfterMs - now());
+      jobs.push({
+        data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
+        options: { jobId: `wake:${first.record.alertId}:${ids.length}`, delay },
+      });
+    }
+    for (const { record } of planned) {
+      const { tellOver, wake, pager } = dutiesOf(record);
+      const { alertId: id } = record;
+      if (tellOver.length > 0)
+        jobs.push({ data: { kind: 'send', ids: [id], purpose: 'over' }, options: { jobId: `over:${id}` } });
+      if (wake)
+        jobs.push({
+          data: { kind: 'wake', part: 'check', ids: [id], reason: 'duress' },
+          options: { jobId: `duress:${id}` },
+        });
+      if (pager) jobs.push({ data: { kind: 'wake', part: pager, id }, options: { jobId: `${pager}:${id}` } });
+    }
+    return jobs;
+  }
+
+  async #sayNoContacts({ record, entry }: Planned): Promise<void> {
+    if (entry?.what !== 'no-contacts' || record.press.drill) return;
+    const { alertId, status } = record;
+    await this.#parts.records.tell({ alertId, status, what: 'no-contacts' });
+  }
+}

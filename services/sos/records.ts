@@ -1,0 +1,364 @@
+import type { ChainableCommander, Redis } from 'ioredis';
+import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
+import { feedKeys, feedMaxLength } from '../../lib/feed-stream.ts';
+import { cardKey } from '../../mixins/cards.ts';
+import { type AlertRecord, type LogEntry, type MessageState, parseAlert } from './alert-record.ts';
+import { type AlertStep, allowedFrom, isOver, outcomeOf } from './alert-state.ts';
+import { GroupCommit } from './group-commit.ts';
+import { mapUrl } from './message-text.ts';
+import type { Press } from './read-press.ts';
+import { defineScripts } from './scripts.ts';
+import { movedChannel, sosKeys } from './sos-keys.ts';
+
+/** A message that a journal's owner has sent by itself, by the contact's key. */
+export type SentState = { contact: string; state: MessageState };
+
+/** What a press led to. `how`: a new alert, this very press again, or it joined an open one. */
+export interface Taken {
+  alertId: string;
+  /** As the raiser sees it. */
+  status: AlertStatus;
+  acceptedAt: number;
+  how: 'new' | 'same' | 'joined';
+  /** False when a replica is wanted and none has said that it has it. */
+  replicated: boolean;
+}
+
+/** How many scripts go in a pipeline: some milliseconds of Redis' time. */
+const maxGroup = 200;
+const maxUnderWay = 4;
+
+/** A pipeline's results, or the first error in it. */
+function unwrap<T>(results: Awaited<ReturnType<ChainableCommander['exec']>>): T[] {
+  if (!results) throw new Error('The pipeline was not run');
+  return results.map(([error, value]) => {
+    if (error) throw error;
+    return value as T;
+  });
+}
+
+/** The alerts in the SOS Redis. Each method is one script or one pipeline; errors are Redis'. */
+export class SosRecords {
+  readonly #redis: Redis;
+  readonly #takes: GroupCommit<{ press: Press; sent: readonly SentState[] }, Taken>;
+
+  /** `replicas` that must have an alert within `replicaWithinMs`; 0 where there are none. */
+  constructor(redis: Redis, options: { replicas: number; replicaWithinMs: number; withinMs?: number }) {
+    const { replicas, replicaWithinMs, withinMs } = options;
+    this.#redis = redis;
+    defineScripts(redis);
+    this.#takes = new GroupCommit({
+      maxSize: maxGroup,
+      maxUnderWay,
+      commit: async (items) => {
+        const pipeline = redis.pipeline();
+        for (const { press, sent } of items) pipeline.sosTake(...takeArguments(press, sent));
+        if (replicas > 0) pipeline.call('WAIT', replicas, replicaWithinMs);
+        const results = (await answerWithin(pipeline.exec(), withinMs)) ?? [];
+        const replicated = replicas === 0 || Number(results[items.length]?.[1]) >= replicas;
+        return items.map((_, index) => {
+          const [error, answer] = results[index] ?? [new Error('No answer to a press')];
+          if (error) return error;
+          const [alertId, status, acceptedAt, how] = answer as [string, AlertStatus, string, Taken['how']];
+          return { alertId, status, acceptedAt: Number(acceptedAt), how, replicated };
+        });
+      },
+    });
+  }
+
+  /** Makes an alert of a press, or joins it to one: alert, feed entry and the index of unprocessed ones in one step. */
+  take(press: Press, sent: readonly SentState[] = []): Promise<Taken> {
+    return this.#takes.add({ press, sent });
+  }
+
+  /** Gives up on presses that no pipeline has taken yet: they fail with this error. */
+  refuseWaiting(error: Error): void {
+    this.#takes.refuse(error);
+  }
+
+  async read(alertId: string): Promise<AlertRecord | null> {
+    return (await this.readMany([alertId]))[0] ?? null;
+  }
+
+  /** In the order of the ids; null for what is not there. Ids that joined another alert lead to that one. */
+  async readMany(ids: readonly string[]): Promise<(AlertRecord | null)[]> {
+    if (ids.length === 0) return [];
+    const pipeline = this.#redis.pipeline();
+    for (const id of ids) pipeline.hgetall(sosKeys.alert(id));
+    const records = unwrap<Record<string, string>>(await pipeline.exec()).map((hash, index) =>
+      parseAlert(ids[index] ?? '', hash),
+    );
+    return Promise.all(
+      records.map(async (record, index) => {
+        if (record) return record;
+        const alias = await this.#redis.get(sosKeys.alias(ids[index] ?? ''));
+        return alias === null ? null : parseAlert(alias, await this.#redis.hgetall(sosKeys.alert(alias)));
+      }),
+    );
+  }
+
+  async log(alertId: string): Promise<LogEntry[]> {
+    return (await this.logs([alertId]))[0] ?? [];
+  }
+
+  /** The audit trail of each, oldest first. */
+  async logs(ids: readonly string[]): Promise<LogEntry[][]> {
+    if (ids.length === 0) return [];
+    const pipeline = this.#redis.pipeline();
+    for (const id of ids) pipeline.lrange(sosKeys.log(id), 0, -1);
+    const lists = unwrap<string[]>(await pipeline.exec());
+    return lists.map((entries) => entries.map((entry) => JSON.parse(entry) as LogEntry));
+  }
+
+  /** Tells admins something of an alert that is no step. */
+  async tell(data: Record<string, unknown>): Promise<void> {
+    const [at, json] = [Date.now(), JSON.stringify(data)];
+    const trim = ['MAXLEN', '~', feedMaxLength] as const;
+    await this.#redis.xadd(feedKeys.stream, ...trim, '*', 'kind', 'sos.updated', 'at', at, 'data', json);
+  }
+
+  /** Moves an alert by one step. `ok`, `missing`, or the state that forbids it. */
+  async step(record: AlertRecord, step: AlertStep, entry: Omit<LogEntry, 'what'>): Promise<string> {
+    const to = outcomeOf(step);
+    const { alertId } = record;
+    const data = {
+      alertId,
+      status: to,
+      ...(entry.who === undefined ? {} : { by: entry.who }),
+      ...(entry.note === undefined ? {} : { note: entry.note }),
+    };
+    return this.#redis.sosStep(
+      sosKeys.alert(alertId),
+      feedKeys.stream,
+      alertId,
+      entry.at,
+      to,
+      JSON.stringify(data),
+      JSON.stringify({ ...entry, what: to }),
+      sosKeys.openOf(record.userId, record.tripId, record.press.drill),
+      isOver(to) ? '1' : '0',
+      ...allowedFrom(step),
+    );
+  }
+
+  async duress(record: AlertRecord, at: number): Promise<void> {
+    await this.#redis.sosDuress(
+      sosKeys.alert(record.alertId),
+      feedKeys.stream,
+      record.alertId,
+      at,
+      JSON.stringify({ at, what: 'duress' }),
+      sosKeys.openOf(record.userId, record.tripId, record.press.drill),
+    );
+  }
+
+  /** Counts a wrong PIN; how many there were. */
+  wrongPin(alertId: string, at: number): Promise<number> {
+    const entry = JSON.stringify({ at, what: 'wrong-pin' });
+    return this.#redis.sosWrongPin(sosKeys.alert(alertId), feedKeys.stream, alertId, at, entry);
+  }
+
+  /** Where the raiser is now. */
+  async locate(record: AlertRecord, location: AlertLocation, fixAt: number, at: number): Promise<void> {
+    const { alertId, userId, tripId } = record;
+    await this.#redis.sosLocate(
+      sosKeys.alert(alertId),
+      feedKeys.stream,
+      alertId,
+      at,
+      JSON.stringify(location),
+      fixAt,
+      movedChannel,
+      JSON.stringify({ alertId, userId, tripId, location, at }),
+    );
+  }
+
+  /** Alerts that have something to queue since before `until`, ms; the oldest first. */
+  unprocessed(until: number, limit: number): Promise<string[]> {
+    return this.#redis.zrangebyscore(sosKeys.unprocessed, 0, until, 'LIMIT', 0, limit);
+  }
+
+  /** Writes down what several alerts need: what is there already stays as it is. */
+  async plan(plans: readonly Plan[], at: number): Promise<void> {
+    const pipeline = this.#redis.pipeline();
+    for (const { record, entry, fields } of plans) {
+      pipeline.sosPlan(
+        sosKeys.alert(record.alertId),
+        record.alertId,
+        at,
+        entry === null ? '' : JSON.stringify(entry),
+        ...Object.entries(fields).flat(),
+      );
+    }
+    if (plans.length > 0) unwrap(await pipeline.exec());
+  }
+
+  /** What these alerts needed, when they were read, is queued. */
+  async clear(records: readonly AlertRecord[]): Promise<void> {
+    const pipeline = this.#redis.pipeline();
+    for (const { alertId, duty } of records) pipeline.sosClear(sosKeys.alert(alertId), alertId, duty);
+    if (records.length > 0) unwrap(await pipeline.exec());
+  }
+
+  /** Claims one attempt at a message; false when somebody else was faster. */
+  async claim(alertId: string, field: string, seen: MessageState, claimed: MessageState): Promise<boolean> {
+    const json = JSON.stringify(claimed);
+    return (
+      (await this.#redis.sosClaim(sosKeys.alert(alertId), field, json, JSON.stringify(seen))) === json
+    );
+  }
+
+  /** Records what an attempt led to, with its log entry, and tells admins if `tell` is given. */
+  async outcome(
+    alertId: string,
+    field: string,
+    state: MessageState,
+    entry: LogEntry,
+    tell: Record<string, unknown> | null = null,
+  ): Promise<void> {
+    await this.#record(alertId, field, JSON.stringify(state), entry, tell);
+  }
+
+  /** A fact for the audit trail that changes nothing else; told to admins if `tell` is given. */
+  async note(alertId: string, entry: LogEntry, tell: Record<string, unknown> | null = null): Promise<void> {
+    await this.#record(alertId, '', '', entry, tell);
+  }
+
+  async #record(
+    alertId: string,
+    field: string,
+    state: string,
+    entry: LogEntry,
+    tell: Record<string, unknown> | null,
+  ): Promise<void> {
+    const [json, told] = [JSON.stringify(entry), tell === null ? '' : JSON.stringify(tell)];
+    const key = sosKeys.alert(alertId);
+    await this.#redis.sosOutcome(key, feedKeys.stream, alertId, entry.at, field, state, json, told);
+  }
+
+  /** A message that reached nobody after every attempt: kept for people to look at. */
+  async bury(letter: { alertId: string; contact: string; purpose: string; at: number }): Promise<void> {
+    await this.#redis
+      .multi()
+      .lpush(sosKeys.dead, JSON.stringify(letter))
+      .ltrim(sosKeys.dead, 0, 99_999)
+      .exec();
+  }
+
+  /** Alerts that the database has not in their newest form, the oldest first. */
+  unprojected(limit: number): Promise<string[]> {
+    return this.#redis.zrange(sosKeys.unprojected, 0, limit - 1);
+  }
+
+  /** The database has these records. */
+  async projected(records: readonly AlertRecord[]): Promise<void> {
+    if (records.length === 0) return;
+    const pipeline = this.#redis.pipeline();
+    for (const { alertId, version } of records)
+      pipeline.sosProjected(sosKeys.alert(alertId), sosKeys.log(alertId), alertId, version);
+    unwrap(await pipeline.exec());
+  }
+
+  /** Ids of alerts, newest first, from after `after`: open ones, or all that are still here. */
+  async list(which: 'open' | 'all', after: string | undefined, limit: number): Promise<string[]> {
+    const key = which === 'open' ? sosKeys.open : sosKeys.all;
+    if (after === undefined) return this.#redis.zrange(key, 0, limit - 1, 'REV');
+    const rank = await this.#redis.zrevrank(key, after);
+    const start = rank === null ? 0 : rank + 1;
+    return this.#redis.zrange(key, start, start + limit - 1, 'REV');
+  }
+
+  /** How many incidents there are in this minute with this one. */
+  async countPage(at: number): Promise<number> {
+    const key = sosKeys.pages(Math.floor(at / 60_000));
+    const [count] = unwrap<number>(await this.#redis.multi().incr(key).expire(key, 120).exec());
+    return count ?? 0;
+  }
+
+  /** True for the first who wants to call the person on call; for the others, after `forMs` or once it has failed. */
+  async claimCall(alertId: string, forMs: number): Promise<boolean> {
+    return (await this.#redis.set(sosKeys.calling, alertId, 'PX', forMs, 'NX')) === 'OK';
+  }
+
+  async releaseCall(): Promise<void> {
+    await this.#redis.del(sosKeys.calling);
+  }
+
+  /** There is an incident for this alert. */
+  async paged(alertId: string, entry: LogEntry): Promise<void> {
+    await this.#record(alertId, 'paged', '1', entry, null);
+  }
+
+  /** Forgets the ids of alerts that ended long ago; the database has them. */
+  async forget(before: number): Promise<void> {
+    await this.#redis.zremrangebyscore(sosKeys.all, 0, before);
+  }
+
+  async ping(): Promise<void> {
+    await this.#redis.ping();
+  }
+}
+
+/** Fields of an alert that are set if they are not there, and what the audit trail says of it. */
+export interface Plan {
+  record: AlertRecord;
+  entry: LogEntry | null;
+  fields: Record<string, string>;
+}
+
+function takeArguments(press: Press, sent: readonly SentState[]): (string | number)[] {
+  const { alertId, userId, tripId, drill, location, acceptedAt } = press;
+  const data = {
+    alertId,
+    userId,
+    ...(tripId === null ? {} : { tripId }),
+    ...(location === null ? {} : { location }),
+    mapUrl: location === null ? null : mapUrl(location),
+    sound: true,
+    drill,
+    verified: press.standing,
+  };
+  return [
+    sosKeys.alert(alertId),
+    sosKeys.alias(alertId),
+    sosKeys.openOf(userId, tripId, drill),
+    cardKey(userId),
+    feedKeys.stream,
+    alertId,
+    userId,
+    tripId ?? '',
+    acceptedAt,
+    JSON.stringify(press),
+    location === null ? '' : JSON.stringify(location),
+    // The script adds the name, which only the SOS Redis knows
+    JSON.stringify(data).slice(0, -1),
+    JSON.stringify({ at: acceptedAt, what: 'raised', ...(drill ? { note: 'drill' } : {}) }),
+    JSON.stringify({ at: acceptedAt, what: 'pressed-again' }),
+    ...sent.flatMap(({ contact, state }) => [contact, JSON.stringify(state)]),
+  ];
+}
+
+/** Rejects when there is no answer within `ms`; the answer may still come, and then nobody waits for it. */
+async function answerWithin<T>(answer: Promise<T>, ms: number | undefined): Promise<T> {
+  if (ms === undefined) return answer;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new SilentError(ms)), ms);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+    // A failure after the deadline has been dealt with by then
+    answer.catch(() => undefined);
+  }
+}
+
+/** The SOS Redis has said nothing for this long, ms. */
+export class SilentError extends Error {
+  constructor(ms: number) {
+    super(`The SOS Redis has said nothing for ${ms} ms`);
+    this.name = 'SilentError';
+  }
+}
+

@@ -1,0 +1,224 @@
+/**
+ * What the SOS Redis decides, each in one step. Fields of an alert's hash:
+ * `doc` JSON of the press; `userId`, `tripId` (empty: none), `acceptedAt`; `name`, `contacts` (sealed), `pin`, `duressPin`
+ * as they were when it was accepted; `status`, `duress` (1), `location` JSON; `presses`, `version` (of everything),
+ * `duty` (grows when there is something to queue), `wrongPins`, `movedAt`, `planned` (1), `link` (sealed), `paged` (1);
+ * `m:<purpose>:<contact>` JSON of a message's state.
+ */
+import type { Redis, Result } from 'ioredis';
+
+/** Kept after the end, ms: the database has it by then. */
+const keptAfterEndMs = 7 * 86_400_000;
+/** An alert without a sign of life for so long takes no further press: that is a new one, ms. */
+const openForMs = 6 * 3_600_000;
+/** One alert tells admins of further presses and positions this often at most, ms. */
+const tellEveryMs = 5000;
+
+const prelude = `
+local function note(id, entry) redis.call('RPUSH', 'sos:log:' .. id, entry) end
+local function changed(id, at)
+  redis.call('ZADD', 'sos:unprojected', 'LT', at, id)
+  return redis.call('HINCRBY', 'sos:alert:' .. id, 'version', 1)
+end
+local function tell(feed, kind, at, data)
+  redis.call('XADD', feed, 'MAXLEN', '~', 1000000, '*', 'kind', kind, 'at', at, 'data', data)
+end
+local function duty(id, at)
+  redis.call('HINCRBY', 'sos:alert:' .. id, 'duty', 1)
+  redis.call('ZADD', 'sos:unprocessed', 'LT', at, id)
+end
+-- False when it is too soon to tell admins again
+local function due(id, at)
+  local last = tonumber(redis.call('HGET', 'sos:alert:' .. id, 'movedAt') or '0')
+  if tonumber(at) - last < ${tellEveryMs} then return false end
+  redis.call('HSET', 'sos:alert:' .. id, 'movedAt', at)
+  return true
+end`;
+
+/**
+ * KEYS: alert, alias of this id, open alert of user and trip, card, feed. ARGV: id, userId, tripId, acceptedAt, doc,
+ * location, feed data without its last brace, log entry, log entry of a further press, then contact and state for each
+ * message that a journal has sent already. Answers id, status as the raiser sees it, acceptedAt, and `new`, `same`
+ * (this very press) or `joined`.
+ */
+const take = `${prelude}
+local id, at = ARGV[1], ARGV[4]
+local function answer(found, how)
+  local record = redis.call('HMGET', 'sos:alert:' .. found, 'status', 'acceptedAt', 'duress')
+  return {found, record[3] == '1' and 'cancelled' or record[1], record[2], how}
+end
+if redis.call('EXISTS', KEYS[1]) == 1 then return answer(id, 'same') end
+local known = redis.call('GET', KEYS[2])
+if known and redis.call('EXISTS', 'sos:alert:' .. known) == 1 then return answer(known, 'same') end
+local open = redis.call('GET', KEYS[3])
+if open and redis.call('EXISTS', 'sos:alert:' .. open) == 1 then
+  redis.call('SET', KEYS[2], open, 'PX', ${keptAfterEndMs})
+  redis.call('PEXPIRE', KEYS[3], ${openForMs})
+  local presses = redis.call('HINCRBY', 'sos:alert:' .. open, 'presses', 1)
+  if ARGV[6] ~= '' then redis.call('HSET', 'sos:alert:' .. open, 'location', ARGV[6]) end
+  if presses <= 20 then note(open, ARGV[9]) end
+  if due(open, at) then
+    local status = redis.call('HGET', 'sos:alert:' .. open, 'status')
+    local where = ARGV[6] == '' and '' or ',"location":' .. ARGV[6]
+    tell(KEYS[5], 'sos.updated', at, '{"alertId":"' .. open .. '","status":"' .. status .. '","what":"pressed-again","presses":' .. presses .. where .. '}')
+  end
+  changed(open, at)
+  return answer(open, 'joined')
+end
+local card = redis.call('HMGET', KEYS[4], 'name', 'contacts', 'pin', 'duressPin')
+redis.call('HSET', KEYS[1], 'doc', ARGV[5], 'userId', ARGV[2], 'tripId', ARGV[3], 'acceptedAt', at, 'status', 'active',
+  'location', ARGV[6], 'presses', 1)
+-- Without a card whoever processes the alert fills these in
+if card[2] then
+  redis.call('HSET', KEYS[1], 'name', card[1], 'contacts', card[2], 'pin', card[3], 'duressPin', card[4])
+end
+for i = 10, #ARGV, 2 do redis.call('HSET', KEYS[1], 'm:raised:' .. ARGV[i], ARGV[i + 1]) end
+redis.call('SET', KEYS[3], id, 'PX', ${openForMs})
+redis.call('ZADD', 'sos:open-alerts', at, id)
+redis.call('ZADD', 'sos:alerts', at, id)
+note(id, ARGV[8])
+changed(id, at)
+duty(id, at)
+tell(KEYS[5], 'sos.triggered', at, ARGV[7] .. ',"name":' .. cjson.encode(card[1] or '') .. '}')
+return {id, 'active', at, 'new'}`;
+
+/**
+ * KEYS: alert, feed. ARGV: id, at, to, feed data, log entry, open key, `1` if it ends the alert, then the states that it may
+ * start from. Answers `ok`, `missing`, or the state that forbids it.
+ */
+const step = `${prelude}
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return 'missing' end
+local allowed = false
+for i = 8, #ARGV do if ARGV[i] == status then allowed = true end end
+if not allowed then return status end
+redis.call('HSET', KEYS[1], 'status', ARGV[3])
+note(ARGV[1], ARGV[5])
+changed(ARGV[1], ARGV[2])
+duty(ARGV[1], ARGV[2])
+tell(KEYS[2], 'sos.updated', ARGV[2], ARGV[4])
+if ARGV[7] == '1' then
+  redis.call('ZREM', 'sos:open-alerts', ARGV[1])
+  if redis.call('GET', ARGV[6]) == ARGV[1] then redis.call('DEL', ARGV[6]) end
+  redis.call('HSET', KEYS[1], 'endedAt', ARGV[2])
+end
+return 'ok'`;
+
+/**
+ * The duress PIN. KEYS: alert, feed. ARGV: id, at, log entry, open key. From here on the raiser sees a cancelled alert, and a
+ * further press is a new one. Answers the real status, or `missing`.
+ */
+const duress = `${prelude}
+local record = redis.call('HMGET', KEYS[1], 'status', 'duress')
+if not record[1] then return 'missing' end
+if record[2] == '1' then return record[1] end
+redis.call('HSET', KEYS[1], 'duress', '1', 'duressAt', ARGV[2])
+note(ARGV[1], ARGV[3])
+if redis.call('GET', ARGV[4]) == ARGV[1] then redis.call('DEL', ARGV[4]) end
+changed(ARGV[1], ARGV[2])
+duty(ARGV[1], ARGV[2])
+tell(KEYS[2], 'sos.updated', ARGV[2], '{"alertId":"' .. ARGV[1] .. '","status":"' .. record[1] .. '","what":"duress","duress":true,"sound":true}')
+return record[1]`;
+
+/** A wrong PIN. KEYS: alert, feed. ARGV: id, at, log entry. Admins are told at the third. Answers how many there were. */
+const wrongPin = `${prelude}
+local count = redis.call('HINCRBY', KEYS[1], 'wrongPins', 1)
+if count <= 20 then note(ARGV[1], ARGV[3]) end
+changed(ARGV[1], ARGV[2])
+if count == 3 then
+  local status = redis.call('HGET', KEYS[1], 'status')
+  tell(KEYS[2], 'sos.updated', ARGV[2], '{"alertId":"' .. ARGV[1] .. '","status":"' .. status .. '","what":"wrong-pins","wrongPins":3,"sound":true}')
+end
+return count`;
+
+/**
+ * A position. KEYS: alert, feed. ARGV: id, at, location, when the fix was made, channel, message. Admins and share links are
+ * told every 5 s at most, and only while it is open and it is newer than the last.
+ */
+const locate = `${prelude}
+local record = redis.call('HMGET', KEYS[1], 'endedAt', 'fixAt', 'status')
+if not record[3] then return 'missing' end
+if record[1] or tonumber(ARGV[4]) <= tonumber(record[2] or '0') then return 'ignored' end
+redis.call('HSET', KEYS[1], 'location', ARGV[3], 'fixAt', ARGV[4])
+changed(ARGV[1], ARGV[2])
+if due(ARGV[1], ARGV[2]) then
+  tell(KEYS[2], 'sos.moved', ARGV[2], '{"alertId":"' .. ARGV[1] .. '","location":' .. ARGV[3] .. '}')
+  redis.call('PUBLISH', ARGV[5], ARGV[6])
+end
+return 'ok'`;
+
+/**
+ * What an alert needs is written down, before it is queued. KEYS: alert. ARGV: id, at, log entry or empty, then field and value
+ * of what is not there yet.
+ */
+const plan = `${prelude}
+local new = 0
+for i = 4, #ARGV, 2 do new = new + redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+if new > 0 and ARGV[3] ~= '' then note(ARGV[1], ARGV[3]) end
+if new > 0 then changed(ARGV[1], ARGV[2]) end
+return new`;
+
+/** What an alert needed is queued. KEYS: alert. ARGV: id, the duty that was seen: what has come up since stays to be done. */
+const clear = `
+if redis.call('HGET', KEYS[1], 'duty') ~= ARGV[2] then return 0 end
+return redis.call('ZREM', 'sos:unprocessed', ARGV[1])`;
+
+/**
+ * One attempt at one message. KEYS: alert. ARGV: field, state that claims it, the state that was seen. Answers the state that
+ * is there: the claim's own if it was won.
+ */
+const claim = `
+local state = redis.call('HGET', KEYS[1], ARGV[1])
+if state ~= ARGV[3] then return state or '' end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return ARGV[2]`;
+
+/** What an attempt, or anything else, led to. KEYS: alert, feed. ARGV: id, at, field or empty, state, log entry, feed data or empty. */
+const outcome = `${prelude}
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], ARGV[3], ARGV[4]) end
+note(ARGV[1], ARGV[5])
+changed(ARGV[1], ARGV[2])
+if ARGV[6] ~= '' then tell(KEYS[2], 'sos.updated', ARGV[2], ARGV[6]) end
+return 1`;
+
+/** The database has an alert as of `version`. KEYS: alert, log. ARGV: id, version. An ended one may then go after a week. */
+const projected = `
+local record = redis.call('HMGET', KEYS[1], 'version', 'endedAt')
+if record[1] ~= ARGV[2] then return 0 end
+redis.call('ZREM', 'sos:unprojected', ARGV[1])
+if record[2] then
+  redis.call('PEXPIRE', KEYS[1], ${keptAfterEndMs})
+  redis.call('PEXPIRE', KEYS[2], ${keptAfterEndMs})
+end
+return 1`;
+
+type Arg = string | number;
+
+declare module 'ioredis' {
+  interface RedisCommander<Context> {
+    sosTake(...args: Arg[]): Result<[id: string, status: string, acceptedAt: string, how: string], Context>;
+    sosStep(...args: Arg[]): Result<string, Context>;
+    sosDuress(...args: Arg[]): Result<string, Context>;
+    sosWrongPin(...args: Arg[]): Result<number, Context>;
+    sosLocate(...args: Arg[]): Result<string, Context>;
+    sosPlan(...args: Arg[]): Result<number, Context>;
+    sosClear(...args: Arg[]): Result<number, Context>;
+    sosClaim(...args: Arg[]): Result<string, Context>;
+    sosOutcome(...args: Arg[]): Result<number, Context>;
+    sosProjected(...args: Arg[]): Result<number, Context>;
+  }
+}
+
+/** Gives a connection the scripts as commands. */
+export function defineScripts(redis: Redis): void {
+  redis.defineCommand('sosTake', { numberOfKeys: 5, lua: take });
+  redis.defineCommand('sosStep', { numberOfKeys: 2, lua: step });
+  redis.defineCommand('sosDuress', { numberOfKeys: 2, lua: duress });
+  redis.defineCommand('sosWrongPin', { numberOfKeys: 2, lua: wrongPin });
+  redis.defineCommand('sosLocate', { numberOfKeys: 2, lua: locate });
+  redis.defineCommand('sosPlan', { numberOfKeys: 1, lua: plan });
+  redis.defineCommand('sosClear', { numberOfKeys: 1, lua: clear });
+  redis.defineCommand('sosClaim', { numberOfKeys: 1, lua: claim });
+  redis.defineCommand('sosOutcome', { numberOfKeys: 2, lua: outcome });
+  redis.defineCommand('sosProjected', { numberOfKeys: 2, lua: projected });
+}

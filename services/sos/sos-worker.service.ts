@@ -1,0 +1,254 @@
+/**
+ * What follows an alert: the database's copy, messages to contacts with their retries, waking the person on call. Role `sos`;
+ * needs the SOS Redis and the providers, nothing else. Owns the queues {sos} and {sos-send}. Any job may run twice: what
+ * was done stands in the alert's record.
+ */
+import { hostname } from 'node:os';
+import type { AdminAlert } from '../../contracts/sos.ts';
+import { defineService } from '../../lib/define-service.ts';
+import { createSosProviders, type SosProviders } from '../../lib/providers/index.ts';
+import { type Sealer, sealerOf } from '../../lib/sealed.ts';
+import { cards } from '../../mixins/cards.ts';
+import { queue } from '../../mixins/queue.ts';
+import { shares } from '../../mixins/shares.ts';
+import { store } from '../../mixins/store.ts';
+import { adminsView, type AlertRecord } from './alert-record.ts';
+import type { Follow, FollowJob } from './follow-jobs.ts';
+import { Messenger } from './messenger.ts';
+import { Planner } from './planner.ts';
+import { SosRecords } from './records.ts';
+import { Waker } from './waker.ts';
+
+/** An alert in the database: what admins see, kept for good. */
+interface ArchivedAlert {
+  _id: string;
+  version: number;
+  userId: string;
+  tripId: string | null;
+  status: string;
+  acceptedAt: string;
+  alert: AdminAlert;
+  /** As it came, for those who look into it later. */
+  press: AlertRecord['press'];
+}
+
+const sweepEveryMs = 1000;
+/** Unprocessed for so long with an empty queue: its job was never queued, or is lost, ms. */
+const overdueMs = 1000;
+/** Kept in the SOS Redis after the end, ms; see scripts.ts. */
+const keptMs = 8 * 86_400_000;
+const projectAtOnce = 500;
+/** A killed worker's jobs go on elsewhere within 5 s. */
+const lock = { lockMs: 3000, stalledMs: 1000 };
+
+interface Inside {
+  planner?: Planner;
+  messenger?: Messenger;
+  waker?: Waker;
+  records?: SosRecords;
+  project(records: readonly AlertRecord[]): Promise<void>;
+}
+
+/** What is written down as running cannot run before the service has started. */
+const ready = <T>(part: T | undefined): T => {
+  if (part === undefined) throw new Error('The SOS worker has not started');
+  return part;
+};
+
+export default defineService({
+  name: 'sos-worker',
+  mixins: [
+    cards(),
+    shares(),
+    store<ArchivedAlert>('alerts', [{ fields: ['userId', 'acceptedAt'] }, { fields: ['tripId'] }]),
+    queue<{ ids: string[] }, 'processing'>({
+      name: 'sos',
+      as: 'processing',
+      redis: 'sos',
+      concurrency: 4,
+      ...lock,
+      async process({ ids }) {
+        const { planner, records, project } = this as typeof this & Inside;
+        const found = (await ready(records).readMany(ids)).filter((record) => record !== null);
+        await ready(planner).process(found, () => project.call(this, found));
+      },
+      async onExhausted(job, error) {
+        this.logger.error('Alerts wait for the sweep', { alerts: job.data.ids.length, error });
+      },
+    }),
+    queue<FollowJob, 'following'>({
+      name: 'sos-send',
+      as: 'following',
+      redis: 'sos',
+      concurrency: 8,
+      ...lock,
+      async process(job) {
+        const { messenger, waker } = this as typeof this & Inside;
+        if (job.kind === 'send') await ready(messenger).send(job);
+        else await ready(waker).wake(job);
+      },
+      async onExhausted(job, error) {
+        const { messenger, waker } = this as typeof this & Inside;
+        if (job.data.kind === 'send') await ready(messenger).giveUp(job.data, error);
+        else await ready(waker).giveUp(job.data, error);
+      },
+    }),
+  ],
+  state: () => ({
+    records: undefined as SosRecords | undefined,
+    planner: undefined as Planner | undefined,
+    messenger: undefined as Messenger | undefined,
+    waker: undefined as Waker | undefined,
+    providers: undefined as SosProviders | undefined,
+    sealer: undefined as Sealer | undefined,
+    timer: undefined as NodeJS.Timeout | undefined,
+    sweeping: Promise.resolve(),
+  }),
+
+  methods: {
+    /** The database gets these alerts in their newest form. What it does not take stays in the index. */
+    async project(records: readonly AlertRecord[]): Promise<void> {
+      const kept = ready(this.records);
+      if (records.length === 0) return;
+      const logs = await kept.logs(records.map(({ alertId }) => alertId));
+      await this.store.replaceNewer(
+        records.map((record, index) => {
+          const alert = adminsView(record, logs[index] ?? []);
+          const { alertId, version, userId, tripId, status, press } = record;
+          return { _id: alertId, version, userId, tripId, status, acceptedAt: alert.acceptedAt, alert, press };
+        }),
+      );
+      await kept.projected(records);
+    },
+
+    async projectWaiting(): Promise<void> {
+      const records = ready(this.records);
+      const ids = await records.unprojected(projectAtOnce);
+      const found = await records.readMany(ids);
+      await this.project(found.filter((record) => record !== null));
+    },
+
+    /** Queues alerts whose job was lost between the answer and the queue. */
+    async sweepUnprocessed(): Promise<void> {
+      const records = ready(this.records);
+      const now = Date.now();
+      const ids = await records.unprocessed(now - overdueMs, 1000);
+      if (ids.length === 0) return;
+      // While jobs wait, theirs may be among them
+      const { waiting, active } = await this.processing.counts();
+      const lost = waiting + active === 0 ? ids : await records.unprocessed(now - 10 * overdueMs, 1000);
+      for (let start = 0; start < lost.length; start += 200) {
+        const group = lost.slice(start, start + 200);
+        this.broker.metrics.increment('sos.swept.total', {}, group.length);
+        await this.processing.add(
+          { ids: group },
+          { jobId: `sweep:${group[0]}:${Math.floor(now / (2 * overdueMs))}` },
+        );
+      }
+    },
+
+    sweepAll(): Promise<void> {
+      const parts = [
+        this.sweepUnprocessed(),
+        this.projectWaiting(),
+        ready(this.records).forget(Date.now() - keptMs),
+      ];
+      this.sweeping = Promise.allSettled(parts).then((results) => {
+        for (const result of results) {
+          if (result.status === 'rejected')
+            this.logger.warn('A sweep of alerts failed; it runs again', { error: result.reason as unknown });
+        }
+      });
+      return this.sweeping;
+    },
+
+    sweepLater(): void {
+      this.timer = setTimeout(() => {
+        void this.sweepAll().finally(() => this.timer && this.sweepLater());
+      }, sweepEveryMs);
+    },
+  },
+
+  actions: {
+    archived: {
+      permissions: 'internal',
+      async handler(ctx) {
+        return (await this.store.get(ctx.params.id))?.alert ?? null;
+      },
+    },
+    sweep: {
+      permissions: 'internal',
+      async handler() {
+        await this.sweepAll();
+        return null;
+      },
+    },
+  },
+
+  async started() {
+    const { broker, config, logger, cards: userCards, sosRedis } = this;
+    const { metrics } = broker;
+    metrics.register({
+      type: 'histogram',
+      name: 'sos.step.time',
+      labelNames: ['step'],
+      unit: 'ms',
+      quantiles: true,
+      description: 'Time of each step in processing a group of alerts',
+    });
+    metrics.register({
+      type: 'histogram',
+      name: 'sos.done.time',
+      unit: 'ms',
+      quantiles: true,
+      description: 'From acceptance until every message of an alert is safely queued',
+    });
+    for (const [name, description, labelNames] of [
+      ['sos.messages.total', 'Messages to emergency contacts, by outcome and by who sent them', ['outcome', 'from']],
+      ['sos.resent.total', 'Messages sent again because it was not known whether they were', []],
+      ['sos.exhausted.total', 'What reached nobody after every attempt', ['what']],
+      ['sos.swept.total', 'Alerts that the sweep had to queue', []],
+    ] as const)
+      metrics.register({ type: 'counter', name, description, labelNames: [...labelNames] });
+    const records = new SosRecords(sosRedis, { replicas: 0, replicaWithinMs: 0 });
+    const sealer = sealerOf(config);
+    const providers = createSosProviders(config);
+    const common = { records, sealer, logger, metrics, hashSecret: config.hashSecret, now: Date.now };
+    const follow: Follow = (jobs) =>
+      this.following.addBulk(
+        jobs.map(({ data, options }) => ({
+          data,
+          options: { attempts: 8, backoff: { type: 'jittered' }, ...options },
+        })),
+      );
+    this.records = records;
+    this.planner = new Planner({
+      ...common,
+      escalateAfterMs: config.sosEscalateAfterMs,
+      cardOf: async (userId) =>
+        (await userCards.read(userId)) ?? (await this.call('accounts.card', { userId }, { timeout: 2000 })),
+      linkOf: async ({ alertId, userId, tripId }) => {
+        const subject = tripId === null ? { alertId } : { alertId, tripId };
+        return (await this.shares.create({ userId, ttlMs: 86_400_000, ...subject })).url;
+      },
+      tellRaiser: async ({ alertId, userId, status }) =>
+        this.emit('sos.updated', { alertId, userId, status, at: Date.now() }),
+      follow,
+    });
+    this.messenger = new Messenger({ ...common, sms: providers.sms, follow });
+    this.waker = new Waker({
+      ...common,
+      providers,
+      onCallPhone: config.oncallPhone,
+      source: hostname(),
+      follow,
+    });
+    this.sweepLater();
+  },
+
+  async stopped() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    await this.sweeping;
+  },
+});
