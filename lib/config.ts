@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { parseRedisUrl } from './redis-url.ts';
 import { parseSealKeys } from './sealed.ts';
 
 /** Thrown once with every bad key, each with what is wrong, never with its value. */
@@ -31,6 +32,9 @@ const listOf = (fallback: string) =>
     );
 const list = listOf('');
 
+/** Alert, feed entry and indexes are written by one script: they must be on one server. */
+const sosOnCluster = 'must be one primary or a Sentinel group, never a Cluster';
+
 /**
  * The whole configuration: a key of the environment each. `<KEY>_FILE` names a file that holds the value (for
  * mounted secrets). Production has no default for what must be its own, and refuses development's.
@@ -52,6 +56,14 @@ function environmentSchema(production: boolean) {
           .refine((value) => value !== developmentValue, "is development's default")
       : z.string().min(1).default(developmentValue);
   const address = production ? z.string().min(1) : z.string().min(1).optional();
+  const redisAddress = (mayBeCluster: boolean) =>
+    address.superRefine((value, ctx) => {
+      if (value === undefined) return;
+      const parsed = parseRedisUrl(value);
+      if ('problem' in parsed) ctx.addIssue({ code: 'custom', message: parsed.problem });
+      else if (parsed.target.topology === 'cluster' && !mayBeCluster)
+        ctx.addIssue({ code: 'custom', message: sosOnCluster });
+    });
   return z.object({
     NODE_ENV: z
       .enum(['development', 'test', 'production'])
@@ -93,10 +105,12 @@ function environmentSchema(production: boolean) {
     DATA_DIR: z.string().default('./data').describe('All that development keeps'),
 
     NATS_URL: address.describe('nats://…; without it the broker works in this process alone'),
-    REDIS_URL: address.describe(
-      'redis://…, or the path of a unix socket; without it development starts its own',
+    REDIS_URL: redisAddress(true).describe(
+      'redis://host, redis-sentinel://host,host/group, redis-cluster://host,host (rediss… for TLS), or the path of a unix socket; without it development starts its own',
     ),
-    SOS_REDIS_URL: address.describe('The Redis of SOS and of the admin feed; development uses REDIS_URL'),
+    SOS_REDIS_URL: redisAddress(false).describe(
+      'The Redis of SOS and of the admin feed: like REDIS_URL, but never a Cluster; development uses REDIS_URL',
+    ),
     MONGO_URI: address.describe('mongodb://…; without it documents are kept in files in DATA_DIR'),
 
     SESSION_SECRET: secret('development-only session secret, not for production').describe(
@@ -198,6 +212,11 @@ export type Config = Readonly<{ [K in keyof Environment as Camel<K>]: Environmen
 const camel = (key: string) =>
   key.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 
+function isCluster(url: string | undefined): boolean {
+  const parsed = url === undefined ? undefined : parseRedisUrl(url);
+  return parsed !== undefined && 'target' in parsed && parsed.target.topology === 'cluster';
+}
+
 /**
  * Reads the configuration from an environment.
  * @throws ConfigError that names every bad key at once.
@@ -229,6 +248,11 @@ export function loadConfig(
         problems.push({ key, message: values[key] === undefined ? 'is required' : issue.message });
     }
   }
+  if (parsed.success && !parsed.data.SOS_REDIS_URL && isCluster(parsed.data.REDIS_URL))
+    problems.push({
+      key: 'SOS_REDIS_URL',
+      message: `is required, since REDIS_URL is a Cluster: ${sosOnCluster}`,
+    });
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   // The mapped type above and this loop say the same thing; TypeScript cannot follow the renaming
   const renamed = Object.fromEntries(

@@ -1,6 +1,6 @@
-import type { Redis } from 'ioredis';
 import type { Reported, Update } from '../contracts/location.ts';
 import { shardKeys } from './location-keys.ts';
+import type { RedisConnection } from './redis-client.ts';
 
 /** JSON `{at, updates}` as the scripts write it. Written by us alone, from updates that contracts/ has checked. */
 export function parseBatch(json: string): Update[] {
@@ -20,7 +20,7 @@ const pageSize = 500;
 
 /** A shard's entries from `start` to `end` (ids of the stream, inclusive; `(` before one excludes it), page by page. */
 export async function* readStream(
-  redis: Redis,
+  redis: RedisConnection,
   shard: number,
   start: string,
   end = '+',

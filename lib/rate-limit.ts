@@ -1,7 +1,7 @@
-import type { Redis } from 'ioredis';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import type { ErrorCode } from '../contracts/errors.ts';
 import { AppError } from './errors.ts';
+import type { RedisConnection } from './redis-client.ts';
 
 /** Counts one use of `key`; refuses with the limiter's code and `retryAfterS` when the window is full. */
 export type RateLimit = (key: string) => Promise<void>;
@@ -11,7 +11,7 @@ export type RateLimit = (key: string) => Promise<void>;
  * counts for itself: a limit must not become an outage.
  */
 export function rateLimit(
-  redis: Redis,
+  redis: RedisConnection,
   options: { name: string; points: number; durationS: number; code?: ErrorCode },
 ): RateLimit {
   const { name, points, durationS, code = 'RATE_LIMITED' } = options;

@@ -1,56 +1,76 @@
-import { once } from 'node:events';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import type { Service, ServiceBroker } from 'moleculer';
 import { brokerConfig } from '../lib/broker-config.ts';
 import type { Mixin } from '../lib/define-service.ts';
 import { healthOf } from '../lib/health.ts';
+import {
+  closeConnection,
+  commandConnection,
+  isReady,
+  type RedisConnection,
+  subscriberConnection,
+} from '../lib/redis-client.ts';
+import { parseRedisUrl, type RedisTarget } from '../lib/redis-url.ts';
 
 /** The main Redis, or the one that SOS and the admin feed have to themselves. */
 export type RedisName = 'main' | 'sos';
 
 /** Where a named Redis is. */
-export function redisUrl(broker: ServiceBroker, name: RedisName): string {
+export function redisTarget(broker: ServiceBroker, name: RedisName): RedisTarget {
   const config = brokerConfig(broker);
   const url = name === 'sos' ? (config.sosRedisUrl ?? config.redisUrl) : config.redisUrl;
   if (!url) throw new Error('REDIS_URL is not set, and no development Redis was started');
-  return url;
+  const parsed = parseRedisUrl(url);
+  // The configuration was checked; this is for what a stand-in put there
+  if ('problem' in parsed) throw new Error(`The address of the ${name} Redis ${parsed.problem}`);
+  return parsed.target;
 }
 
-/**
- * A connection that fails a command after 2 s rather than hold it for ever, and reconnects for as long as it takes
- * (backoff to 2 s with jitter).
- */
-export function connectRedis(
-  broker: ServiceBroker,
-  name: RedisName,
-  extra: { subscriber?: boolean } = {},
-): Redis {
-  const connection = new Redis(redisUrl(broker, name), {
-    lazyConnect: true,
-    // ioredis lets this timer run after a disconnect; its 2 s would hold a process that has stopped
-    disconnectTimeout: 50,
-    commandTimeout: extra.subscriber ? undefined : 2000,
-    maxRetriesPerRequest: extra.subscriber ? null : 2,
-    retryStrategy: (attempt) => Math.min(2000, 50 * 2 ** Math.min(attempt, 6)) * (0.5 + Math.random() / 2),
-  });
+/** Its trouble is logged; the commands that fail say so themselves. */
+export function logTrouble(broker: ServiceBroker, connection: RedisConnection, what: object): void {
   connection.on('error', (error: Error) =>
-    broker.logger.warn('Redis connection trouble', { redis: name, error: error.message }),
+    broker.logger.warn('Redis connection trouble', { ...what, error: error.message }),
   );
+}
+
+/** A connection for commands: bounded (lib/redis-client.ts), and it comes back by itself, however long that takes. */
+export function connectRedis(broker: ServiceBroker, name: RedisName): RedisConnection {
+  const connection = commandConnection(redisTarget(broker, name));
+  logTrouble(broker, connection, { redis: name });
   return connection;
 }
 
-/** Connects, unless a probe's question has begun that already. */
-export async function untilReady(connection: Redis): Promise<void> {
-  if (connection.status === 'wait') await connection.connect();
-  else if (connection.status !== 'ready') await once(connection, 'ready');
+/** A connection for classic pub/sub, which does not subscribe again by itself. */
+export function connectSubscriber(broker: ServiceBroker, name: RedisName): Redis {
+  const connection = subscriberConnection(redisTarget(broker, name));
+  logTrouble(broker, connection, { redis: name, subscriber: true });
+  return connection;
 }
 
-/** `this.redis` (main) or `this.sosRedis`, connected while the service runs. */
+/** A start waits so long for a Redis, ms: doors must open for an SOS without it. */
+const startWaitMs = 2000;
+/** What a start has waited for in vain: one wait for each Redis is enough. */
+const absentAtStart = new WeakMap<ServiceBroker, Set<RedisName>>();
+
+/** Connects, unless a probe's question has begun that already. A start goes on without a Redis that is away. */
+export async function untilReady(
+  broker: ServiceBroker,
+  connection: RedisConnection,
+  name: RedisName,
+): Promise<void> {
+  const absent = absentAtStart.get(broker) ?? new Set();
+  absentAtStart.set(broker, absent);
+  if (await isReady(connection, absent.has(name) ? 0 : startWaitMs)) return;
+  absent.add(name);
+  broker.logger.warn('Starting without Redis; it is tried again and again', { redis: name });
+}
+
+/** `this.redis` (main) or `this.sosRedis` (never a Cluster), connected while the service runs. */
 export function redis<N extends RedisName = 'main'>(
   name: N = 'main' as N,
-): Mixin<N extends 'sos' ? { sosRedis: Redis } : { redis: Redis }> {
+): Mixin<N extends 'sos' ? { sosRedis: Redis } : { redis: RedisConnection }> {
   const field = name === 'sos' ? 'sosRedis' : 'redis';
-  const connections = new WeakMap<Service, Redis>();
+  const connections = new WeakMap<Service, RedisConnection>();
   return {
     created(this: Service) {
       const connection = connectRedis(this.broker, name);
@@ -63,10 +83,11 @@ export function redis<N extends RedisName = 'main'>(
     },
     async started(this: Service) {
       const connection = connections.get(this);
-      if (connection) await untilReady(connection);
+      if (connection) await untilReady(this.broker, connection, name);
     },
     stopped(this: Service) {
-      connections.get(this)?.disconnect();
+      const connection = connections.get(this);
+      if (connection) closeConnection(connection);
     },
   };
 }

@@ -6,6 +6,8 @@ import type { Mixin } from '../lib/define-service.ts';
 import { AppError } from '../lib/errors.ts';
 import { randomId } from '../lib/ids.ts';
 import type { Caller } from '../lib/permissions.ts';
+import type { RedisConnection } from '../lib/redis-client.ts';
+import { replicated } from '../lib/replicated.ts';
 import { issueToken, readToken } from '../lib/session-token.ts';
 import { redis } from './redis.ts';
 
@@ -33,7 +35,14 @@ const keyOf = (userId: string) => `sessions:{${userId}}`;
 /** An SOS does not wait longer for a session to be looked up, ms. */
 const admitWithinMs = 50;
 
-function sessionsOn(connection: Redis, secret: string, ttlMs: number): Sessions {
+function sessionsOn(connection: RedisConnection, secret: string, ttlMs: number): Sessions {
+  /** A sign-in, a sign-out and a role outlive the primary once they are answered. */
+  async function kept<T>(userId: string, write: (primary: Redis) => Promise<T>): Promise<T> {
+    const { value, kept: isKept } = await replicated(connection, keyOf(userId), write);
+    if (!isKept) throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 2 });
+    return value;
+  }
+
   return {
     async create(userId, role) {
       const sessionId = randomId();
@@ -43,12 +52,14 @@ function sessionsOn(connection: Redis, secret: string, ttlMs: number): Sessions 
       const expired = Object.keys(old).filter(
         (field) => field.startsWith('s:') && Number(old[field]) < Date.now(),
       );
-      const transaction = connection
-        .multi()
-        .hset(key, `s:${sessionId}`, expiresAt, 'role', role)
-        .pexpire(key, ttlMs);
-      if (expired.length > 0) transaction.hdel(key, ...expired);
-      const results = await transaction.exec();
+      const results = await kept(userId, (primary) => {
+        const transaction = primary
+          .multi()
+          .hset(key, `s:${sessionId}`, expiresAt, 'role', role)
+          .pexpire(key, ttlMs);
+        if (expired.length > 0) transaction.hdel(key, ...expired);
+        return transaction.exec();
+      });
       const failed = results?.find(([error]) => error);
       if (!results || failed) throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
       return { token: issueToken(secret, { userId, sessionId }), sessionId, expiresAt };
@@ -83,22 +94,23 @@ function sessionsOn(connection: Redis, secret: string, ttlMs: number): Sessions 
       return Promise.race([known, late]).finally(() => clearTimeout(timer));
     },
     async revoke(userId, sessionId) {
-      await connection.hdel(keyOf(userId), `s:${sessionId}`);
+      await kept(userId, (primary) => primary.hdel(keyOf(userId), `s:${sessionId}`));
     },
     async revokeAll(userId) {
-      await connection.del(keyOf(userId));
+      await kept(userId, (primary) => primary.del(keyOf(userId)));
     },
     async setRole(userId, role) {
       const key = keyOf(userId);
-      if ((await connection.exists(key)) === 1) await connection.hset(key, 'role', role);
+      if ((await connection.exists(key)) === 1)
+        await kept(userId, (primary) => primary.hset(key, 'role', role));
     },
   };
 }
 
 /** `this.sessions`, on the main Redis. Not behind an action: a door must know who knocks with no other service alive. */
-export const sessions = (): Mixin<{ sessions: Sessions; redis: Redis }> => ({
+export const sessions = (): Mixin<{ sessions: Sessions; redis: RedisConnection }> => ({
   mixins: [redis()],
-  created(this: Service & { redis?: Redis }) {
+  created(this: Service & { redis?: RedisConnection }) {
     const { sessionSecret, sessionTtlHours } = brokerConfig(this.broker);
     if (this.redis)
       Object.assign(this, { sessions: sessionsOn(this.redis, sessionSecret, sessionTtlHours * 3_600_000) });

@@ -1,9 +1,10 @@
 import { randomInt } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import type { Config } from '../../lib/config.ts';
 import { AppError } from '../../lib/errors.ts';
 import { keyedHash } from '../../lib/pins.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
+import type { RedisConnection } from '../../lib/redis-client.ts';
+import { replicated } from '../../lib/replicated.ts';
 
 /**
  * KEYS: the code's record. ARGV: hash of what was typed, most tries. A right code is used up; a wrong one counts.
@@ -32,7 +33,7 @@ export interface LoginCodes {
   use(phone: string, code: string): Promise<void>;
 }
 
-export function loginCodes(redis: Redis, config: Config): LoginCodes {
+export function loginCodes(redis: RedisConnection, config: Config): LoginCodes {
   const { hashSecret, otpTtlS, otpMaxTries, otpResendS } = config;
   const limits = { durationS: 3600, code: 'OTP_TOO_MANY' } as const;
   const perNumber: RateLimit = rateLimit(redis, {
@@ -56,12 +57,16 @@ export function loginCodes(redis: Redis, config: Config): LoginCodes {
       }
       await perNumber(key);
       const code = newCode();
-      await redis
-        .multi()
-        .del(key)
-        .hset(key, 'hash', codeHash(phone, code), 'tries', 0)
-        .expire(key, otpTtlS)
-        .exec();
+      // The code that is sent must still be known when the primary has died meanwhile
+      const { kept } = await replicated(redis, key, (primary) =>
+        primary
+          .multi()
+          .del(key)
+          .hset(key, 'hash', codeHash(phone, code), 'tries', 0)
+          .expire(key, otpTtlS)
+          .exec(),
+      );
+      if (!kept) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
       return code;
     },
     async use(phone, code) {

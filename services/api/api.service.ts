@@ -4,7 +4,6 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from 'helmet';
-import type { Redis } from 'ioredis';
 import ApiGateway from 'moleculer-web';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
@@ -14,6 +13,7 @@ import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
 import type { Caller, Permission } from '../../lib/permissions.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
+import type { RedisConnection } from '../../lib/redis-client.ts';
 import { isHostile } from '../../lib/validate.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
 import { clientIp } from './client-ip.ts';
@@ -126,7 +126,7 @@ const gateway: Mixin = {
 
 /** Made before the door opens: its first request counts already. */
 const limits: Mixin<Pick<Door, 'perUser' | 'perIp'>> = {
-  created(this: Door & { redis: Redis }) {
+  created(this: Door & { redis: RedisConnection }) {
     const { rateLimitPerUser, rateLimitPerIp } = this.config;
     this.perUser = rateLimit(this.redis, { name: 'user', points: rateLimitPerUser, durationS: 60 });
     this.perIp = rateLimit(this.redis, { name: 'ip', points: rateLimitPerIp, durationS: 60 });

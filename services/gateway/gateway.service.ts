@@ -9,7 +9,7 @@ import { defineService, type Mixin } from '../../lib/define-service.ts';
 import { AppError, publicError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
-import { connectRedis, untilReady } from '../../mixins/redis.ts';
+import { connectSubscriber, untilReady } from '../../mixins/redis.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { answerEvents } from './answer-events.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
@@ -20,6 +20,8 @@ import { TripFanout } from './trip-fanout.ts';
 /** Sessions of open sockets are looked up again after this time, ms: the hint that one has ended can be lost. */
 const sessionCheckMs = 60_000;
 const endedKeptMs = 60_000;
+/** How often the streams are asked for what the channels did not bring, ms. */
+const catchUpMs = 2000;
 /** A message that Socket.IO itself cuts off, bytes; below it a refusal has a code. */
 const hardPayloadLimit = 2 * 1024 * 1024;
 
@@ -206,8 +208,8 @@ export default defineService({
       description: 'Location updates given to trip rooms',
     });
 
-    const subscriber = connectRedis(broker, 'main', { subscriber: true });
-    await untilReady(subscriber);
+    const subscriber = connectSubscriber(broker, 'main');
+    await untilReady(broker, subscriber, 'main');
     const fanout = new TripFanout({
       redis: this.redis,
       subscriber,
@@ -254,7 +256,15 @@ export default defineService({
         .catch((error: unknown) => logger.warn('Sessions of open sockets could not be checked', { error }))
         .finally(() => (this.sweeping = false));
     }, 1000);
-    this.closers.push(() => subscriber.disconnect());
+    const catchUp = setInterval(() => {
+      fanout
+        .catchUp()
+        .catch((error: unknown) => logger.warn('Whether updates are missing could not be asked', { error }));
+    }, catchUpMs);
+    this.closers.push(
+      () => clearInterval(catchUp),
+      () => subscriber.disconnect(),
+    );
     healthOf(broker).onDrain(() => this.drain());
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);

@@ -1,13 +1,18 @@
 import type { Redis } from 'ioredis';
 import type { Update } from '../../contracts/location.ts';
+import { AppError } from '../../lib/errors.ts';
 import { shardChannel, shardKeys, shardOf } from '../../lib/location-keys.ts';
 import { parseBatch, readStream } from '../../lib/location-stream.ts';
+import type { RedisConnection } from '../../lib/redis-client.ts';
+import { pipelined } from '../../lib/redis-pipelines.ts';
 
 interface Shard {
   /** Watched trips of this shard. */
   trips: Set<string>;
   /** Id of the last entry that was delivered; null until the subscription stands. */
   lastId: string | null;
+  /** What the stream held at the last look beyond `lastId`: a message on its way, or one that does not come. */
+  awaited?: string;
   /** Resolves when every entry after now will be delivered. */
   ready: Promise<void>;
   /** Messages are handled one after the other. */
@@ -19,7 +24,7 @@ interface Shard {
  * gaps from the stream by the ids that every message carries.
  */
 export class TripFanout {
-  readonly #redis: Redis;
+  readonly #redis: RedisConnection;
   readonly #subscriber: Redis;
   readonly #deliver: (update: Update) => void;
   readonly #onTrouble: (text: string, error: unknown) => void;
@@ -27,7 +32,7 @@ export class TripFanout {
   readonly #byChannel = new Map<string, number>();
 
   constructor(options: {
-    redis: Redis;
+    redis: RedisConnection;
     subscriber: Redis;
     deliver: (update: Update) => void;
     onTrouble: (text: string, error: unknown) => void;
@@ -78,8 +83,34 @@ export class TripFanout {
     if (this.#shards.has(number)) await this.#subscriber.subscribe(shardChannel(number));
   }
 
+  /**
+   * Looks whether the streams hold what the channels did not bring between two looks: a subscriber's node can fall
+   * silent without a word. What is missing is delivered, and the subscriber sent elsewhere.
+   */
+  async catchUp(): Promise<void> {
+    const shards = [...this.#shards].filter(([, shard]) => shard.lastId !== null);
+    const heads = await pipelined(
+      this.#redis,
+      shards,
+      ([number]) => shardKeys(number).head,
+      (pipeline, [number]) => pipeline.hget(shardKeys(number).head, 'id'),
+    );
+    let isDeaf = false;
+    for (const [index, [number, shard]] of shards.entries()) {
+      const [error, head] = heads[index] ?? [null, null];
+      if (error) throw error;
+      const { awaited, lastId } = shard;
+      if (awaited !== undefined && lastId !== null && isAfter(awaited, lastId)) {
+        isDeaf = true;
+        this.#enqueue(number, shard, () => this.#fillGap(number, shard));
+      }
+      if (typeof head === 'string') shard.awaited = head;
+    }
+    if (isDeaf) this.#subscriber.disconnect(true);
+  }
+
   async #subscribe(number: number, shard: Shard): Promise<void> {
-    await this.#subscriber.subscribe(shardChannel(number));
+    await answeredIn2s(this.#subscriber.subscribe(shardChannel(number)));
     shard.lastId ??= (await this.#redis.hget(shardKeys(number).head, 'id')) ?? '0-0';
   }
 
@@ -129,6 +160,15 @@ export class TripFanout {
   #deliverAll(shard: Shard, updates: readonly Update[]): void {
     for (const update of updates) if (shard.trips.has(update.tripId)) this.#deliver(update);
   }
+}
+
+/** A subscriber holds its commands while Redis is away; who asked does not wait for that. UNAVAILABLE. */
+async function answeredIn2s(subscribed: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new AppError('UNAVAILABLE', { retryAfterS: 2 })), 2000);
+  });
+  await Promise.race([subscribed, late]).finally(() => clearTimeout(timer));
 }
 
 /** Is stream id `a` after `b`? */

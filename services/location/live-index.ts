@@ -1,7 +1,11 @@
 import type { Redis } from 'ioredis';
 import type { Reported, Update } from '../../contracts/location.ts';
+import { AppError } from '../../lib/errors.ts';
 import { closedKey, shardChannel, shardCount, shardKeys, shardOf } from '../../lib/location-keys.ts';
 import { parseBatch, readStream } from '../../lib/location-stream.ts';
+import type { RedisConnection } from '../../lib/redis-client.ts';
+import { pipelined } from '../../lib/redis-pipelines.ts';
+import { replicated } from '../../lib/replicated.ts';
 import { defineScripts } from './scripts.ts';
 
 /** A trip cannot be opened again for this long after its end, s. */
@@ -48,10 +52,10 @@ function parseLast(value: string | null | undefined): Update | null {
 
 /** Where active trips are, in Redis: the index, the last positions and an hour of history. */
 export class LiveIndex {
-  readonly #redis: Redis;
+  readonly #redis: RedisConnection;
   readonly #retentionMs: number;
 
-  constructor(redis: Redis, retentionMs: number) {
+  constructor(redis: RedisConnection, retentionMs: number) {
     this.#redis = redis;
     this.#retentionMs = retentionMs;
     defineScripts(redis);
@@ -63,14 +67,25 @@ export class LiveIndex {
     return this.#redis.openTrip(shardKeys(shard).active, closedKey(shard, tripId), tripId, driverId);
   }
 
-  /** When this has answered the trip is in no index. */
+  /** When this has answered the trip is in no index, and stays out when the primary dies. */
   async close(tripId: string): Promise<void> {
     const shard = shardOf(tripId);
     const { active, last, geo } = shardKeys(shard);
-    await this.#redis.closeTrip(active, last, geo, closedKey(shard, tripId), tripId, closedForS);
+    await this.#kept(shard, (primary) =>
+      primary.closeTrip(active, last, geo, closedKey(shard, tripId), tripId, closedForS),
+    );
   }
 
-  /** A batch, at most one update for each trip: one pipeline, a script for each shard. */
+  /** UNAVAILABLE unless a replica has it where there is one: all that is done twice changes nothing. */
+  async #kept(shard: number, write: (primary: Redis) => Promise<unknown>): Promise<void> {
+    const { kept } = await replicated(this.#redis, shardKeys(shard).stream, (primary) => {
+      defineScripts(primary);
+      return write(primary);
+    });
+    if (!kept) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
+  }
+
+  /** A batch, at most one update for each trip: one pipeline for each Redis node, a script for each shard. */
   async apply(updates: readonly Reported[]): Promise<BatchOutcome> {
     const shards = new Map<number, Reported[][]>();
     for (const update of updates) {
@@ -96,14 +111,17 @@ export class LiveIndex {
   async #send(calls: readonly ShardCall[], outcome: BatchOutcome): Promise<ShardCall[]> {
     if (calls.length === 0) return [];
     const refused: ShardCall[] = [];
-    const pipeline = this.#redis.pipeline();
-    for (const { shard, chunk } of calls) {
-      const args = chunk.flatMap((u) => [u.tripId, u.userId, u.timestamp, u.lng, u.lat, JSON.stringify(u)]);
-      pipeline.applyBatch(...scriptKeys(shard), shardChannel(shard), this.#retentionMs, ...args);
-    }
-    const results = await pipeline.exec();
+    const results = await pipelined(
+      this.#redis,
+      calls,
+      ({ shard }) => shardKeys(shard).stream,
+      (pipeline, { shard, chunk }) => {
+        const args = chunk.flatMap((u) => [u.tripId, u.userId, u.timestamp, u.lng, u.lat, JSON.stringify(u)]);
+        pipeline.applyBatch(...scriptKeys(shard), shardChannel(shard), this.#retentionMs, ...args);
+      },
+    );
     for (const [index, call] of calls.entries()) {
-      const [error, letters] = results?.[index] ?? [new Error('No answer')];
+      const [error, letters] = results[index] ?? [new Error('No answer')];
       if (error?.name === 'ReplyError' && !isTemporary.test(error.message)) refused.push(call);
       else if (error || typeof letters !== 'string') outcome.failed.push(...call.chunk);
       else {
@@ -117,7 +135,7 @@ export class LiveIndex {
     return refused;
   }
 
-  /** Puts a backlog's points, oldest first and not empty, into the stream; kept when this has answered. */
+  /** Puts a backlog's points, oldest first and not empty, into the stream. When this has answered they outlive the primary. */
   async append(tripId: string, driverId: string, points: readonly Reported[]): Promise<void> {
     const newest = points.at(-1);
     if (!newest) return;
@@ -125,14 +143,16 @@ export class LiveIndex {
     const { timestamp, lng, lat } = newest;
     const newestJson = JSON.stringify(newest);
     const head = [shardChannel(shard), this.#retentionMs, tripId, driverId];
-    await this.#redis.appendBacklog(
-      ...scriptKeys(shard),
-      ...head,
-      timestamp,
-      lng,
-      lat,
-      newestJson,
-      JSON.stringify(points),
+    await this.#kept(shard, (primary) =>
+      primary.appendBacklog(
+        ...scriptKeys(shard),
+        ...head,
+        timestamp,
+        lng,
+        lat,
+        newestJson,
+        JSON.stringify(points),
+      ),
     );
   }
 
@@ -175,27 +195,30 @@ export class LiveIndex {
 
   /** Active trips within `radiusM` of a point, nearest first; ones that fell silent are left out. */
   async nearby(lat: number, lng: number, radiusM: number, limit: number) {
-    const search = this.#redis.pipeline();
-    for (let shard = 0; shard < shardCount; shard++) {
-      search.geosearch(
-        shardKeys(shard).geo,
-        'FROMLONLAT',
-        lng,
-        lat,
-        'BYRADIUS',
-        radiusM,
-        'm',
-        'ASC',
-        'COUNT',
-        limit,
-        'WITHDIST',
-        'WITHCOORD',
-      );
-    }
+    const perShard = await pipelined(
+      this.#redis,
+      Array.from({ length: shardCount }, (_, shard) => shardKeys(shard).geo),
+      (geo) => geo,
+      (pipeline, geo) =>
+        pipeline.geosearch(
+          geo,
+          'FROMLONLAT',
+          lng,
+          lat,
+          'BYRADIUS',
+          radiusM,
+          'm',
+          'ASC',
+          'COUNT',
+          limit,
+          'WITHDIST',
+          'WITHCOORD',
+        ),
+    );
     type Hit = [tripId: string, distance: string, position: [lng: string, lat: string]];
-    const hits = ((await search.exec()) ?? []).flatMap(([error, found]) => {
+    const hits = perShard.flatMap(([error, near]) => {
       if (error) throw error;
-      return found as Hit[];
+      return near as Hit[];
     });
     hits.sort((a, b) => Number(a[1]) - Number(b[1]));
     const oldest = Date.now() - silentMs;
@@ -203,9 +226,12 @@ export class LiveIndex {
     // Silent trips must not take the places of those that report: page by page until there are enough
     for (let start = 0; start < hits.length && found.length < limit; start += limit) {
       const page = hits.slice(start, start + limit);
-      const lasts = this.#redis.pipeline();
-      for (const [tripId] of page) lasts.hget(shardKeys(shardOf(tripId)).last, tripId);
-      const seen = (await lasts.exec()) ?? [];
+      const seen = await pipelined(
+        this.#redis,
+        page,
+        ([tripId]) => shardKeys(shardOf(tripId)).last,
+        (pipeline, [tripId]) => pipeline.hget(shardKeys(shardOf(tripId)).last, tripId),
+      );
       for (const [index, [tripId, distance, [x, y]]] of page.entries()) {
         const last = parseLast(seen[index]?.[1] as string | null);
         if (!last || last.at < oldest) continue;

@@ -2,7 +2,8 @@
  * What Redis decides. Each script touches one shard: KEYS are active, last, geo, stream, head (lib/location-keys).
  * Running one twice, or from two nodes at once, changes nothing more.
  */
-import type { Redis, Result } from 'ioredis';
+import type { Result } from 'ioredis';
+import type { RedisConnection } from '../../lib/redis-client.ts';
 
 /** `at` never goes back, and the stream's ids are made of it: at is the cursor. */
 const prelude = `
@@ -96,8 +97,12 @@ declare module 'ioredis' {
   }
 }
 
+const defined = new WeakSet<RedisConnection>();
+
 /** Gives a connection the scripts as commands. */
-export function defineScripts(redis: Redis): void {
+export function defineScripts(redis: RedisConnection): void {
+  if (defined.has(redis)) return;
+  defined.add(redis);
   redis.defineCommand('applyBatch', { numberOfKeys: 5, lua: applyBatch });
   redis.defineCommand('appendBacklog', { numberOfKeys: 5, lua: appendBacklog });
   redis.defineCommand('openTrip', { numberOfKeys: 2, lua: openTrip });
