@@ -42,9 +42,9 @@ const foreignTypes = new Map<string, ErrorCode>([
   ['ORIGIN_NOT_ALLOWED', 'ORIGIN_REFUSED'],
 ]);
 
-/** ioredis' and Node's words for a connection that is not there. */
+/** ioredis', the store's and Node's words for a connection that is not there. */
 const connectionTrouble =
-  /^(MaxRetriesPerRequestError|MongoNetworkError|MongoServerSelectionError)$|ECONNREFUSED|ECONNRESET|ENOENT.*\.sock|Connection is closed|Command timed out|Stream isn't writeable/;
+  /^(MaxRetriesPerRequestError|StoreUnavailableError)$|ECONNREFUSED|ECONNRESET|ENOENT.*\.sock|Connection is closed|Command timed out|Stream isn't writeable/;
 
 /** Is Redis or the DB away, rather than something wrong in here? */
 export const isConnectionTrouble = (error: unknown): boolean =>
