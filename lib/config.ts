@@ -112,6 +112,9 @@ function environmentSchema(production: boolean) {
       'The Redis of SOS and of the admin feed: like REDIS_URL, but never a Cluster; development uses REDIS_URL',
     ),
     MONGO_URI: address.describe('mongodb://…; without it documents are kept in files in DATA_DIR'),
+    MONGO_POOL_SIZE: count(100).describe(
+      'Connections that a process may open to each MongoDB server, for all its services',
+    ),
 
     SESSION_SECRET: secret('development-only session secret, not for production').describe(
       'Signs session tokens',

@@ -43,11 +43,11 @@ const foreignTypes = new Map<string, ErrorCode>([
 ]);
 
 /**
- * ioredis' and Node's words for a connection that is not there, and Redis' for one that starts, fails over or lacks
- * its replica.
+ * ioredis', the store's and Node's words for a connection that is not there, and Redis' for one that starts, fails over
+ * or lacks its replica.
  */
 const connectionTrouble =
-  /^(MaxRetriesPerRequestError|MongoNetworkError|MongoServerSelectionError|ClusterAllFailedError)$|ECONNREFUSED|ECONNRESET|ENOENT.*\.sock|Connection is closed|Command timed out|Command aborted due to connection close|Socket timeout|Stream isn't writeable|Cluster isn't ready|Cluster is ended|None of startup nodes|Too many Cluster redirections|^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|NOREPLICAS) /;
+  /^(MaxRetriesPerRequestError|StoreUnavailableError|ClusterAllFailedError)$|ECONNREFUSED|ECONNRESET|ENOENT.*\.sock|Connection is closed|Command timed out|Command aborted due to connection close|Socket timeout|Stream isn't writeable|Cluster isn't ready|Cluster is ended|None of startup nodes|Too many Cluster redirections|^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|NOREPLICAS) /;
 
 /** Is Redis or the DB away, rather than something wrong in here? */
 export const isConnectionTrouble = (error: unknown): boolean =>
