@@ -6,7 +6,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ServiceBroker } from 'moleculer';
 import { Errors } from 'moleculer';
-import type { NatsConnection } from 'nats';
+import { Events, type NatsConnection } from 'nats';
 
 /** NATS' own settings, ms: moleculer passes them on. */
 export const natsOptions = (url: string) => ({
@@ -71,8 +71,8 @@ export function loosenNats(broker: ServiceBroker): void {
   async function watch(client: NatsConnection): Promise<void> {
     for await (const { type } of client.status()) {
       if (stopped.signal.aborted) return;
-      if (type === 'disconnect') lost();
-      else if (type === 'reconnect') found();
+      if (type === Events.Disconnect) lost();
+      else if (type === Events.Reconnect) found();
     }
     if (stopped.signal.aborted) return;
     lost();
@@ -87,7 +87,10 @@ export function loosenNats(broker: ServiceBroker): void {
         await connectOnce(() => undefined);
         const { client } = tx;
         if (!client) continue;
-        if (stopped.signal.aborted) return void (await client.close());
+        if (stopped.signal.aborted) {
+          await client.close();
+          return;
+        }
         watch(client).catch((error: unknown) => transit?.logger.error('NATS is not watched', { error }));
         back.resolve();
         return;

@@ -15,12 +15,15 @@ import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { type Sealer, sealerOf } from '../../lib/sealed.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { type Change, store } from '../../mixins/store.ts';
+import { type ContactsCache, contactsCache } from './contacts-cache.ts';
 import { type LoginCodes, loginCodes } from './login-codes.ts';
 import { toE164 } from './phone.ts';
 import { hashPin, isPin, keyedHash } from './secrets.ts';
 
 interface UserRecord {
   _id: string;
+  /** Counts the changes; a copy elsewhere says of which version it is. None in records older than the count. */
+  version?: number;
   /** Keyed hash of the number, for looking it up. */
   phoneHash: string;
   /** The number (E.164) and the contacts (JSON), sealed: not readable in the database, a backup or Redis. */
@@ -55,9 +58,8 @@ const caller = ({ user }: Meta): Caller => {
   return user;
 };
 
-const contactsKey = (userId: string) => `contacts:{${userId}}`;
-/** The cache refills on a miss; a day keeps it warm for as long as a session lasts. */
-const contactsTtlS = 86_400;
+/** A change is tried so often when others of the same user come first. */
+const changeTries = 10;
 
 export default defineService({
   name: 'accounts',
@@ -65,6 +67,7 @@ export default defineService({
   state: () => ({
     codes: undefined as LoginCodes | undefined,
     pinTries: undefined as RateLimit | undefined,
+    keptContacts: undefined as ContactsCache | undefined,
     keptSealer: undefined as Sealer | undefined,
   }),
 
@@ -73,17 +76,40 @@ export default defineService({
       this.keptSealer ??= sealerOf(this.config);
       return this.keptSealer;
     },
+    contactsCache(): ContactsCache {
+      this.keptContacts ??= contactsCache(this.redis);
+      return this.keptContacts;
+    },
     async userById(id: string): Promise<UserRecord> {
       const user = await this.store.get(id);
       if (!user) throw new AppError('USER_NOT_FOUND');
       return user;
     },
-    async change(id: string, set: NonNullable<Change<UserRecord>['$set']>): Promise<Profile> {
-      await this.store.update({ _id: id }, { $set: set });
-      return toProfile(this.sealer(), await this.userById(id));
+    async change(id: string, set: NonNullable<Change<UserRecord>['$set']>): Promise<UserRecord> {
+      await this.store.update({ _id: id }, { $set: set, $inc: { version: 1 } });
+      return this.userById(id);
     },
+    /** Whoever asks from here on gets these contacts, also when this process dies before the cache has them. */
+    async changeContacts(id: string, contactsSealed: string): Promise<UserRecord> {
+      for (let attempt = 0; attempt < changeTries; attempt++) {
+        const { version } = await this.userById(id);
+        await this.contactsCache().fence(id, (version ?? 0) + 1);
+        const changed = await this.store.update(
+          { _id: id, version: version ?? { $exists: false } },
+          { $set: { contactsSealed }, $inc: { version: 1 } },
+        );
+        if (changed === 0) continue;
+        const user = await this.userById(id);
+        await this.cacheContacts(user);
+        return user;
+      }
+      throw new AppError('UNAVAILABLE', { retryAfterS: 1 });
+    },
+    /** What is not in the cache is read from the DB: only slower. */
     async cacheContacts(user: UserRecord): Promise<void> {
-      await this.redis.set(contactsKey(user._id), user.contactsSealed, 'EX', contactsTtlS);
+      await this.contactsCache()
+        .fill(user._id, user.version ?? 0, user.contactsSealed)
+        .catch((error: unknown) => this.logger.warn('Contacts could not be cached', { error }));
     },
     /** The user with this number; made on first sight. Two first logins at once meet in the unique hash. */
     async findOrCreate(phone: string, name: string | undefined): Promise<UserRecord> {
@@ -92,6 +118,7 @@ export default defineService({
       if (known) return known;
       const user: UserRecord = {
         _id: newId('usr'),
+        version: 1,
         phoneHash,
         phoneSealed: this.sealer().seal(phone),
         contactsSealed: this.sealer().seal('[]'),
@@ -112,8 +139,7 @@ export default defineService({
     /** Numbers in ADMIN_PHONES are super-admins also when they were known before. */
     async withCurrentRole(user: UserRecord, phone: string): Promise<UserRecord> {
       if (user.role === 'super-admin' || !this.config.adminPhones.includes(phone)) return user;
-      await this.change(user._id, { role: 'super-admin' });
-      return { ...user, role: 'super-admin' };
+      return this.change(user._id, { role: 'super-admin' });
     },
   },
 
@@ -145,7 +171,7 @@ export default defineService({
         const phone = toE164(ctx.params.phone, this.config.phoneRegion);
         await this.codes?.use(phone, ctx.params.code);
         const user = await this.withCurrentRole(await this.findOrCreate(phone, ctx.params.name), phone);
-        const { token, expiresAt } = await this.sessions.create(user._id, user.role);
+        const { token, expiresAt } = await this.sessions.create(user._id, user.role, user.version ?? 0);
         await this.cacheContacts(user);
         return {
           token,
@@ -192,7 +218,7 @@ export default defineService({
         const { id } = caller(ctx.meta);
         const changed = await this.change(id, { name: ctx.params.name });
         await ctx.emit('profile.changed', { userId: id });
-        return changed;
+        return toProfile(this.sealer(), changed);
       },
     },
 
@@ -206,10 +232,9 @@ export default defineService({
           phone: toE164(contact.phone, this.config.phoneRegion),
         }));
         const contactsSealed = this.sealer().seal(JSON.stringify(emergencyContacts));
-        const changed = await this.change(id, { contactsSealed });
-        await this.cacheContacts(await this.userById(id));
+        const changed = await this.changeContacts(id, contactsSealed);
         await ctx.emit('contacts.changed', { userId: id });
-        return changed;
+        return toProfile(this.sealer(), changed);
       },
     },
 
@@ -234,7 +259,7 @@ export default defineService({
           throw new AppError('PINS_EQUAL');
         }
         const duressPinHash = duressPin === undefined ? user.duressPinHash : await hash(duressPin);
-        await this.store.update({ _id: user._id }, { $set: { pinHash: await hash(pin), duressPinHash } });
+        await this.change(user._id, { pinHash: await hash(pin), duressPinHash });
         return null;
       },
     },
@@ -246,7 +271,7 @@ export default defineService({
         const { id } = caller(ctx.meta);
         const changed = await this.change(id, { preferences: ctx.params });
         await ctx.emit('profile.changed', { userId: id });
-        return changed;
+        return toProfile(this.sealer(), changed);
       },
     },
 
@@ -266,9 +291,9 @@ export default defineService({
         const user = await this.userById(caller(ctx.meta).id);
         const driver = { vehicle: ctx.params.vehicle, verified: user.driver?.verified ?? false };
         const changed = await this.change(user._id, { role: 'driver', driver });
-        await this.sessions.setRole(user._id, 'driver');
+        await this.sessions.setRole(user._id, changed.role, changed.version ?? 0);
         await ctx.emit('profile.changed', { userId: user._id });
-        return changed;
+        return toProfile(this.sealer(), changed);
       },
     },
 
@@ -276,12 +301,12 @@ export default defineService({
       permissions: 'internal',
       async handler(ctx) {
         const { userId } = ctx.params;
-        const cached = await this.redis.get(contactsKey(userId)).catch(() => null);
+        const cached = await this.contactsCache()
+          .read(userId)
+          .catch(() => null);
         if (cached) return { contacts: openContacts(this.sealer(), cached) };
         const user = await this.userById(userId);
-        await this.cacheContacts(user).catch((error: unknown) =>
-          ctx.logger.warn('Contacts could not be cached', { error }),
-        );
+        await this.cacheContacts(user);
         return { contacts: openContacts(this.sealer(), user.contactsSealed) };
       },
     },
