@@ -13,6 +13,7 @@ import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
 import { contractsMiddleware } from './lib/middlewares/contracts.ts';
 import { permissionsMiddleware } from './lib/middlewares/permissions.ts';
+import { loosenNats, natsOptions } from './lib/nats-link.ts';
 import { startStandins } from './lib/standins/index.ts';
 import { welcome } from './lib/welcome.ts';
 
@@ -21,24 +22,44 @@ const lifecycle = (config: Config): Middleware => ({
   name: 'lifecycle',
   created(broker: ServiceBroker) {
     setBrokerConfig(broker, config);
+    loosenNats(broker);
+    drainFirst(broker);
     healthOf(broker).add('broker', async () => {
       // Alone in its process a broker has no transit
       if (broker.transit && !broker.transit.connected) throw new Error('NATS is not connected');
     });
   },
   async started(broker: ServiceBroker) {
-    healthOf(broker).state = 'ready';
-  },
-  async stopping(broker: ServiceBroker) {
-    await healthOf(broker)
-      .drain()
-      .catch((error: unknown) => broker.logger.error('Draining was not complete', { error }));
+    const health = healthOf(broker);
+    if (health.state === 'starting') health.state = 'ready';
   },
 });
 
+/**
+ * Doors let go of their clients before the broker stops anything: while it waits for running calls under load, new
+ * ones would keep coming.
+ */
+function drainFirst(broker: ServiceBroker): void {
+  const stop = broker.stop.bind(broker);
+  let stopped: Promise<void> | undefined;
+  const drainAndStop = async () => {
+    await healthOf(broker)
+      .drain()
+      .catch((error: unknown) => broker.logger.error('Draining was not complete', { error }));
+    await stop();
+  };
+  // Ctrl-C reaches a process group twice when npm passes it on
+  broker.stop = () => {
+    stopped ??= drainAndStop();
+    return stopped;
+  };
+}
+
 /** The request surely did not begin: only then may it be sent again, since most actions change something. */
 const neverBegan = (error: unknown): boolean =>
-  error instanceof Errors.ServiceNotAvailableError || error instanceof Errors.QueueIsFullError;
+  error instanceof Errors.ServiceNotAvailableError ||
+  error instanceof Errors.QueueIsFullError ||
+  error instanceof Errors.BrokerDisconnectedError;
 
 /** Moleculer's options for one process. */
 export function brokerOptions(config: Config, middlewares: Middleware[] = []): BrokerOptions {
@@ -48,7 +69,7 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
     logger: loggerOptions(config),
     logLevel: config.logLevel,
 
-    ...(config.natsUrl ? { transporter: { type: 'NATS', options: { url: config.natsUrl } } } : {}),
+    ...(config.natsUrl ? { transporter: { type: 'NATS', options: natsOptions(config.natsUrl) } } : {}),
     // JSON and the other serializers are 2 to 10 times slower on batches of locations
     serializer: 'CBOR',
     // Moleculer's type wants a generic class; contexts are only ever made by the broker

@@ -102,6 +102,9 @@ function environmentSchema(production: boolean) {
       .min(0)
       .default(0)
       .describe('How many proxies of ours stand before the doors (X-Forwarded-For)'),
+    DRAIN_GRACE_MS: count(production ? 5000 : 100).describe(
+      'How long the REST door stays open when the process stops, unready, until the balancer has noticed',
+    ),
     DATA_DIR: z.string().default('./data').describe('All that development keeps'),
 
     NATS_URL: address.describe('nats://…; without it the broker works in this process alone'),

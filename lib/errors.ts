@@ -35,6 +35,8 @@ const foreignTypes = new Map<string, ErrorCode>([
   ['QUEUE_FULL', 'UNAVAILABLE'],
   ['SERVICE_NOT_FOUND', 'UNAVAILABLE'],
   ['SERVICE_NOT_AVAILABLE', 'UNAVAILABLE'],
+  // NATS is away
+  ['BAD_GATEWAY', 'UNAVAILABLE'],
   // moleculer-web: a route without an action, and an action whose node is gone
   ['NOT_FOUND', 'NOT_FOUND'],
   ['SERVICE_UNAVAILABLE', 'UNAVAILABLE'],

@@ -16,7 +16,12 @@ import { redis } from './redis.ts';
  * user's role, so one round trip says whether a token is good and what its holder may do now.
  */
 export interface Sessions {
-  create(userId: string, role: Role): Promise<{ token: string; sessionId: string; expiresAt: number }>;
+  /** `roleVersion`: of the record that the role comes from; an older one never replaces a newer. */
+  create(
+    userId: string,
+    role: Role,
+    roleVersion: number,
+  ): Promise<{ token: string; sessionId: string; expiresAt: number }>;
   /** The holder of a token. UNAUTHENTICATED when it is not good, SESSION_STORE_UNAVAILABLE when Redis cannot say. */
   resolve(token: string | undefined): Promise<Caller>;
   /**
@@ -27,8 +32,38 @@ export interface Sessions {
   revoke(userId: string, sessionId: string): Promise<void>;
   revokeAll(userId: string): Promise<void>;
   /** Tokens in use have the new role from now on. */
-  setRole(userId: string, role: Role): Promise<void>;
+  setRole(userId: string, role: Role, roleVersion: number): Promise<void>;
+  /**
+   * Users whose sessions or role changed after `cursor` (an id of a Redis stream: ms and a number), and the cursor to
+   * ask with the next time.
+   */
+  changedSince(cursor: string): Promise<{ cursor: string; users: Set<string> }>;
 }
+
+/** Every change of the last while, for whoever keeps a copy: an event alone can be lost. */
+const changesKey = 'sessions:changes';
+const changesKept = 100_000;
+
+/** KEYS session hash; ARGV role, its version, then what to do with the session: field, ends at (ms), TTL (ms), now (ms). */
+const createScript = `
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if field:sub(1, 2) == 's:' and tonumber(redis.call('HGET', KEYS[1], field)) < tonumber(ARGV[6]) then
+    redis.call('HDEL', KEYS[1], field)
+  end
+end
+if tonumber(redis.call('HGET', KEYS[1], 'roleVersion') or '0') <= tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], 'role', ARGV[1], 'roleVersion', ARGV[2])
+end
+redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return 1`;
+
+/** Also without a session: a login that is under way must not bring an older role. ARGV as above, but TTL third. */
+const setRoleScript = `
+if tonumber(redis.call('HGET', KEYS[1], 'roleVersion') or '0') > tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'role', ARGV[1], 'roleVersion', ARGV[2])
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1`;
 
 const keyOf = (userId: string) => `sessions:{${userId}}`;
 
@@ -42,26 +77,18 @@ function sessionsOn(connection: RedisConnection, secret: string, ttlMs: number):
     if (!isKept) throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 2 });
     return value;
   }
+  const noteChange = (userId: string) =>
+    connection.xadd(changesKey, 'MAXLEN', '~', changesKept, '*', 'user', userId);
 
   return {
-    async create(userId, role) {
+    async create(userId, role, roleVersion) {
       const sessionId = randomId();
-      const expiresAt = Date.now() + ttlMs;
-      const key = keyOf(userId);
-      const old = await connection.hgetall(key);
-      const expired = Object.keys(old).filter(
-        (field) => field.startsWith('s:') && Number(old[field]) < Date.now(),
-      );
-      const results = await kept(userId, (primary) => {
-        const transaction = primary
-          .multi()
-          .hset(key, `s:${sessionId}`, expiresAt, 'role', role)
-          .pexpire(key, ttlMs);
-        if (expired.length > 0) transaction.hdel(key, ...expired);
-        return transaction.exec();
+      const now = Date.now();
+      const expiresAt = now + ttlMs;
+      const args = [role, roleVersion, `s:${sessionId}`, expiresAt, ttlMs, now];
+      await kept(userId, (primary) => primary.eval(createScript, 1, keyOf(userId), ...args)).catch(() => {
+        throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
       });
-      const failed = results?.find(([error]) => error);
-      if (!results || failed) throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
       return { token: issueToken(secret, { userId, sessionId }), sessionId, expiresAt };
     },
     async resolve(token) {
@@ -95,14 +122,25 @@ function sessionsOn(connection: RedisConnection, secret: string, ttlMs: number):
     },
     async revoke(userId, sessionId) {
       await kept(userId, (primary) => primary.hdel(keyOf(userId), `s:${sessionId}`));
+      await noteChange(userId);
     },
     async revokeAll(userId) {
       await kept(userId, (primary) => primary.del(keyOf(userId)));
+      await noteChange(userId);
     },
-    async setRole(userId, role) {
-      const key = keyOf(userId);
-      if ((await connection.exists(key)) === 1)
-        await kept(userId, (primary) => primary.hset(key, 'role', role));
+    async setRole(userId, role, roleVersion) {
+      await kept(userId, (primary) =>
+        primary.eval(setRoleScript, 1, keyOf(userId), role, roleVersion, ttlMs),
+      );
+      await noteChange(userId);
+    },
+    async changedSince(cursor) {
+      const [stream] = (await connection.xread('STREAMS', changesKey, cursor)) ?? [];
+      const entries = stream?.[1] ?? [];
+      return {
+        cursor: entries.at(-1)?.[0] ?? cursor,
+        users: new Set(entries.flatMap(([, [, userId]]) => userId ?? [])),
+      };
     },
   };
 }

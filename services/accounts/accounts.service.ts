@@ -14,14 +14,17 @@ import type { Caller } from '../../lib/permissions.ts';
 import { hashPin, isPin, keyedHash } from '../../lib/pins.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { type Sealer, sealerOf } from '../../lib/sealed.ts';
-import { cards } from '../../mixins/cards.ts';
+import { type Card, cards } from '../../mixins/cards.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { type Change, store } from '../../mixins/store.ts';
+import { type ContactsCache, contactsCache } from './contacts-cache.ts';
 import { type LoginCodes, loginCodes } from './login-codes.ts';
 import { toE164 } from './phone.ts';
 
 interface UserRecord {
   _id: string;
+  /** Counts the changes; a copy elsewhere says of which version it is. None in records older than the count. */
+  version?: number;
   /** Keyed hash of the number, for looking it up. */
   phoneHash: string;
   /** The number (E.164) and the contacts (JSON), sealed: not readable in the database, a backup or Redis. */
@@ -35,15 +38,17 @@ interface UserRecord {
   driver: { vehicle: { plate: string; model: string }; verified: boolean } | null;
   pushToken: { token: string; platform: 'android' | 'ios' } | null;
   createdAt: string;
-  /** Counts the changes that an SOS must know of; true until the card in the SOS Redis is as new. */
-  cardVersion: number;
-  cardPending: boolean;
+  /** True, from the same write as the change, until the card in the SOS Redis is as new. */
+  cardPending?: boolean;
 }
 
-/** Changes the card too: in the same write it is marked as not there yet. */
-const withCard = (set: Change<UserRecord>['$set']): Change<UserRecord> => ({
-  $set: { ...set, cardPending: true },
-  $inc: { cardVersion: 1 },
+const toCard = (user: UserRecord): Card => ({
+  userId: user._id,
+  version: user.version ?? 0,
+  name: user.name,
+  contacts: user.contactsSealed,
+  pin: user.pinHash,
+  duressPin: user.duressPinHash,
 });
 
 /** How often cards that are not in the SOS Redis yet are tried again, ms. */
@@ -68,9 +73,8 @@ const caller = ({ user }: Meta): Caller => {
   return user;
 };
 
-const contactsKey = (userId: string) => `contacts:{${userId}}`;
-/** The cache refills on a miss; a day keeps it warm for as long as a session lasts. */
-const contactsTtlS = 86_400;
+/** A change is tried so often when others of the same user come first. */
+const changeTries = 10;
 
 export default defineService({
   name: 'accounts',
@@ -83,6 +87,7 @@ export default defineService({
     cardSweep: undefined as NodeJS.Timeout | undefined,
     codes: undefined as LoginCodes | undefined,
     pinTries: undefined as RateLimit | undefined,
+    keptContacts: undefined as ContactsCache | undefined,
     keptSealer: undefined as Sealer | undefined,
   }),
 
@@ -91,34 +96,32 @@ export default defineService({
       this.keptSealer ??= sealerOf(this.config);
       return this.keptSealer;
     },
+    contactsCache(): ContactsCache {
+      this.keptContacts ??= contactsCache(this.redis);
+      return this.keptContacts;
+    },
     async userById(id: string): Promise<UserRecord> {
       const user = await this.store.get(id);
       if (!user) throw new AppError('USER_NOT_FOUND');
       return user;
     },
-    async change(id: string, change: Change<UserRecord>): Promise<Profile> {
-      await this.store.update({ _id: id }, change);
+    async change(id: string, set: NonNullable<Change<UserRecord>['$set']>): Promise<UserRecord> {
+      await this.store.update({ _id: id }, { $set: set, $inc: { version: 1 } });
       const user = await this.userById(id);
       if (user.cardPending) await this.saveCard(user);
-      return toProfile(this.sealer(), user);
+      return user;
     },
     /** What fails is left to the sweep: the record says that it is pending. */
     async saveCard(user: UserRecord): Promise<void> {
+      const { _id, version } = user;
       try {
-        await this.cards.save({
-          userId: user._id,
-          version: user.cardVersion,
-          name: user.name,
-          contacts: user.contactsSealed,
-          pin: user.pinHash,
-          duressPin: user.duressPinHash,
-        });
+        await this.cards.save(toCard(user));
         await this.store.update(
-          { _id: user._id, cardVersion: user.cardVersion },
+          { _id, version: version ?? { $exists: false } },
           { $set: { cardPending: false } },
         );
       } catch (error) {
-        this.logger.warn('A card waits for the SOS Redis', { userId: user._id, error });
+        this.logger.warn('A card waits for the SOS Redis', { userId: _id, error });
       }
     },
     async saveCards(): Promise<void> {
@@ -131,8 +134,27 @@ export default defineService({
           .finally(() => this.cardSweep && this.sweepCards());
       }, cardSweepMs);
     },
+    /** Whoever asks from here on gets these contacts, also when this process dies before the cache has them. */
+    async changeContacts(id: string, contactsSealed: string): Promise<UserRecord> {
+      for (let attempt = 0; attempt < changeTries; attempt++) {
+        const { version } = await this.userById(id);
+        await this.contactsCache().fence(id, (version ?? 0) + 1);
+        const changed = await this.store.update(
+          { _id: id, version: version ?? { $exists: false } },
+          { $set: { contactsSealed, cardPending: true }, $inc: { version: 1 } },
+        );
+        if (changed === 0) continue;
+        const user = await this.userById(id);
+        await Promise.all([this.cacheContacts(user), this.saveCard(user)]);
+        return user;
+      }
+      throw new AppError('UNAVAILABLE', { retryAfterS: 1 });
+    },
+    /** What is not in the cache is read from the DB: only slower. */
     async cacheContacts(user: UserRecord): Promise<void> {
-      await this.redis.set(contactsKey(user._id), user.contactsSealed, 'EX', contactsTtlS);
+      await this.contactsCache()
+        .fill(user._id, user.version ?? 0, user.contactsSealed)
+        .catch((error: unknown) => this.logger.warn('Contacts could not be cached', { error }));
     },
     /** The user with this number; made on first sight. Two first logins at once meet in the unique hash. */
     async findOrCreate(phone: string, name: string | undefined): Promise<UserRecord> {
@@ -141,6 +163,7 @@ export default defineService({
       if (known) return known;
       const user: UserRecord = {
         _id: newId('usr'),
+        version: 1,
         phoneHash,
         phoneSealed: this.sealer().seal(phone),
         contactsSealed: this.sealer().seal('[]'),
@@ -152,7 +175,6 @@ export default defineService({
         driver: null,
         pushToken: null,
         createdAt: new Date().toISOString(),
-        cardVersion: 1,
         cardPending: true,
       };
       if (await this.store.insert(user)) return user;
@@ -163,8 +185,7 @@ export default defineService({
     /** Numbers in ADMIN_PHONES are super-admins also when they were known before. */
     async withCurrentRole(user: UserRecord, phone: string): Promise<UserRecord> {
       if (user.role === 'super-admin' || !this.config.adminPhones.includes(phone)) return user;
-      await this.change(user._id, { $set: { role: 'super-admin' } });
-      return { ...user, role: 'super-admin' };
+      return this.change(user._id, { role: 'super-admin' });
     },
   },
 
@@ -196,7 +217,7 @@ export default defineService({
         const phone = toE164(ctx.params.phone, this.config.phoneRegion);
         await this.codes?.use(phone, ctx.params.code);
         const user = await this.withCurrentRole(await this.findOrCreate(phone, ctx.params.name), phone);
-        const { token, expiresAt } = await this.sessions.create(user._id, user.role);
+        const { token, expiresAt } = await this.sessions.create(user._id, user.role, user.version ?? 0);
         await this.cacheContacts(user);
         // Also what is there already: the SOS Redis may have been replaced
         await this.saveCard(user);
@@ -243,9 +264,9 @@ export default defineService({
       rest: { method: 'PATCH', path: '/me' },
       async handler(ctx) {
         const { id } = caller(ctx.meta);
-        const changed = await this.change(id, withCard({ name: ctx.params.name }));
+        const changed = await this.change(id, { name: ctx.params.name, cardPending: true });
         await ctx.emit('profile.changed', { userId: id });
-        return changed;
+        return toProfile(this.sealer(), changed);
       },
     },
 
@@ -259,10 +280,9 @@ export default defineService({
           phone: toE164(contact.phone, this.config.phoneRegion),
         }));
         const contactsSealed = this.sealer().seal(JSON.stringify(emergencyContacts));
-        const changed = await this.change(id, withCard({ contactsSealed }));
-        await this.cacheContacts(await this.userById(id));
+        const changed = await this.changeContacts(id, contactsSealed);
         await ctx.emit('contacts.changed', { userId: id });
-        return changed;
+        return toProfile(this.sealer(), changed);
       },
     },
 
@@ -287,7 +307,7 @@ export default defineService({
           throw new AppError('PINS_EQUAL');
         }
         const duressPinHash = duressPin === undefined ? user.duressPinHash : await hash(duressPin);
-        await this.change(user._id, withCard({ pinHash: await hash(pin), duressPinHash }));
+        await this.change(user._id, { pinHash: await hash(pin), duressPinHash, cardPending: true });
         return null;
       },
     },
@@ -297,9 +317,9 @@ export default defineService({
       rest: { method: 'PUT', path: '/me/preferences' },
       async handler(ctx) {
         const { id } = caller(ctx.meta);
-        const changed = await this.change(id, { $set: { preferences: ctx.params } });
+        const changed = await this.change(id, { preferences: ctx.params });
         await ctx.emit('profile.changed', { userId: id });
-        return changed;
+        return toProfile(this.sealer(), changed);
       },
     },
 
@@ -307,7 +327,7 @@ export default defineService({
       permissions: 'user',
       rest: { method: 'PUT', path: '/me/push-token' },
       async handler(ctx) {
-        await this.change(caller(ctx.meta).id, { $set: { pushToken: ctx.params } });
+        await this.change(caller(ctx.meta).id, { pushToken: ctx.params });
         return null;
       },
     },
@@ -318,10 +338,10 @@ export default defineService({
       async handler(ctx) {
         const user = await this.userById(caller(ctx.meta).id);
         const driver = { vehicle: ctx.params.vehicle, verified: user.driver?.verified ?? false };
-        const changed = await this.change(user._id, { $set: { role: 'driver', driver } });
-        await this.sessions.setRole(user._id, 'driver');
+        const changed = await this.change(user._id, { role: 'driver', driver });
+        await this.sessions.setRole(user._id, changed.role, changed.version ?? 0);
         await ctx.emit('profile.changed', { userId: user._id });
-        return changed;
+        return toProfile(this.sealer(), changed);
       },
     },
 
@@ -329,12 +349,12 @@ export default defineService({
       permissions: 'internal',
       async handler(ctx) {
         const { userId } = ctx.params;
-        const cached = await this.redis.get(contactsKey(userId)).catch(() => null);
+        const cached = await this.contactsCache()
+          .read(userId)
+          .catch(() => null);
         if (cached) return { contacts: openContacts(this.sealer(), cached) };
         const user = await this.userById(userId);
-        await this.cacheContacts(user).catch((error: unknown) =>
-          ctx.logger.warn('Contacts could not be cached', { error }),
-        );
+        await this.cacheContacts(user);
         return { contacts: openContacts(this.sealer(), user.contactsSealed) };
       },
     },

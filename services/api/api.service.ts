@@ -2,9 +2,11 @@
  * The REST door: routes come from the `rest` of actions. Knows who calls, limits how often, answers errors with their
  * code. Owns no data; never passes on what an action has no contract for.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import helmet from 'helmet';
+import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
+import { contracts } from '../../contracts/index.ts';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
 import { defineService, type Mixin, type RestRoute } from '../../lib/define-service.ts';
@@ -18,6 +20,7 @@ import { isHostile } from '../../lib/validate.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
 import { clientIp } from './client-ip.ts';
 import { docsRoutes } from './docs-routes.ts';
+import { letGo } from './let-go.ts';
 
 /** What moleculer-web passes to its hooks, as far as it is used here. */
 interface Request extends IncomingMessage {
@@ -38,6 +41,7 @@ interface Door {
   routes: { opts: { autoAliases?: boolean } }[];
   regenerateAutoAliases(route: unknown): void;
   logger: Log;
+  broker: ServiceBroker;
 }
 
 const secure = helmet();
@@ -88,8 +92,24 @@ function answerStatus(
   return data;
 }
 
-function answerError(this: Door, req: Request, res: ServerResponse, error: unknown): void {
+/** Routes are known while some node offers their service: without one, nobody can tell that there is no such route. */
+function mayBeAway(broker: ServiceBroker): boolean {
+  if (!broker.transit) return false;
+  const here = new Set(
+    broker.registry.getServiceList({ onlyAvailable: true }).map(({ name }: { name: string }) => name),
+  );
+  return Object.entries(contracts).some(
+    ([name, { actions }]) => Object.keys(actions).length > 0 && !here.has(name),
+  );
+}
+
+function answerError(this: Door, req: Request, res: ServerResponse, cause: unknown): void {
   const requestId = req.$ctx?.requestID;
+  const unknownRoute = req.$alias === undefined && errorStatus(cause) === 404;
+  const error =
+    unknownRoute && req.url?.startsWith('/api/v1/') && mayBeAway(this.broker)
+      ? new AppError('UNAVAILABLE', { retryAfterS: 2 })
+      : cause;
   const body = publicError(error, requestId);
   if (body.code === 'INTERNAL') this.logger.error('A request failed', { requestId, error });
   if (res.headersSent) return void res.end();
@@ -119,7 +139,7 @@ async function outbox(this: Door, req: Request, res: ServerResponse): Promise<vo
 }
 
 /** moleculer-web, its own management actions switched off. */
-const gateway: Mixin = {
+const gateway: Mixin<{ server: Server }> = {
   mixins: [ApiGateway],
   actions: { listAliases: false, addRoute: false, removeRoute: false },
 };
@@ -141,6 +161,9 @@ const routesAtStart = {
     },
   },
 };
+
+/** What is under way when the door has closed, ms. */
+const finishWithinMs = 3000;
 
 export default defineService({
   name: 'api',
@@ -216,4 +239,9 @@ export default defineService({
   methods: { authenticate },
 
   actions: {},
+
+  async started() {
+    const { server, broker, config } = this;
+    healthOf(broker).onDrain(() => letGo(server, config.drainGraceMs, finishWithinMs));
+  },
 });

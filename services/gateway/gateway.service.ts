@@ -17,7 +17,8 @@ import { type ClientSocket, type GatewayParts, tripRoom } from './socket-handler
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
 
-/** Sessions of open sockets are looked up again after this time, ms: the hint that one has ended can be lost. */
+/** Who changed is asked each half second, and every open socket's session each minute whatever was said, ms. */
+const changesCheckMs = 500;
 const sessionCheckMs = 60_000;
 const endedKeptMs = 60_000;
 /** How often the streams are asked for what the channels did not bring, ms. */
@@ -43,6 +44,8 @@ export default defineService({
     ended: new Map<string, number>(),
     sweep: undefined as NodeJS.Timeout | undefined,
     sweeping: false,
+    /** Up to where changes of sessions are known; a minute back at first, for clocks that differ. */
+    changesCursor: `${Date.now() - 60_000}-0`,
     closers: [] as (() => void)[],
   }),
 
@@ -104,8 +107,11 @@ export default defineService({
     /** Cuts the sockets whose sessions have ended, a few at a time. */
     async checkSessions(): Promise<void> {
       const due = Date.now() - sessionCheckMs;
+      // Events say it at once, and can be lost
+      const { cursor, users } = await this.sessions.changedSince(this.changesCursor);
+      this.changesCursor = cursor;
       for (const socket of [...this.io.of('/').sockets.values()] as ClientSocket[]) {
-        if (socket.data.checkedAt > due) continue;
+        if (socket.data.checkedAt > due && !users.has(socket.data.caller.id)) continue;
         socket.data.checkedAt = Date.now();
         try {
           socket.data.caller = await this.sessions.resolve(socket.data.token);
@@ -255,7 +261,7 @@ export default defineService({
       this.checkSessions()
         .catch((error: unknown) => logger.warn('Sessions of open sockets could not be checked', { error }))
         .finally(() => (this.sweeping = false));
-    }, 1000);
+    }, changesCheckMs);
     const catchUp = setInterval(() => {
       fanout
         .catchUp()

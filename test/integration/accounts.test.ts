@@ -355,18 +355,18 @@ describe('the profile', () => {
     const key = `contacts:{${user.id}}`;
     await withRedis(system.config.redisUrl, async (redis) => {
       const sealer = sealerOf(system.config);
-      const cached = async () => JSON.parse(sealer.open((await redis.get(key)) ?? '')) as unknown;
+      const cached = async () => JSON.parse(sealer.open((await redis.hget(key, 'sealed')) ?? '')) as unknown;
       expect(await cached()).toEqual([]);
       const changed = await put(user, '/me/emergency-contacts', { contacts });
       expect(changed.body.emergencyContacts).toEqual(stored);
       expect(await cached()).toEqual(stored);
-      expect(await redis.get(key)).not.toMatch(/Mother|98765/);
+      expect(JSON.stringify(await redis.hgetall(key))).not.toMatch(/Mother|98765/);
       await redis.del(key);
       expect(await system.broker.call('accounts.emergencyContacts', { userId: user.id })).toEqual({
         contacts: stored,
       });
       expect(await cached()).toEqual(stored);
-      expect(await redis.get(key)).not.toMatch(/Mother|98765/);
+      expect(JSON.stringify(await redis.hgetall(key))).not.toMatch(/Mother|98765/);
     });
   });
 });

@@ -87,7 +87,7 @@ beforeAll(async () => {
   trip = await activeTrip(system);
   const accounts = system.broker.getLocalService('accounts') as unknown as { sessions: Sessions };
   for (const role of roleSchema.options)
-    tokens.set(role, (await accounts.sessions.create(`usr_${role}`, role)).token);
+    tokens.set(role, (await accounts.sessions.create(`usr_${role}`, role, 1)).token);
 }, 30_000);
 afterAll(() => system.stop());
 
@@ -101,7 +101,7 @@ describe('every route', () => {
     const [version, userId, sessionId] = trip.rider.token.split('.');
     const dead = tokens.get('support') ?? '';
     const accounts = system.broker.getLocalService('accounts') as unknown as { sessions: Sessions };
-    const { token: revoked, sessionId: revokedId } = await accounts.sessions.create('usr_gone', 'rider');
+    const { token: revoked, sessionId: revokedId } = await accounts.sessions.create('usr_gone', 'rider', 1);
     await accounts.sessions.revoke('usr_gone', revokedId);
     for (const route of routes.filter(({ permissions }) => permissions !== 'public')) {
       for (const token of [

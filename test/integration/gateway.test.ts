@@ -445,7 +445,7 @@ describe('the end of a session', () => {
   /** A second device of the user. */
   const another = (user: User) => {
     const accounts: Service & { sessions?: Sessions } = system.broker.getLocalService('accounts');
-    return accounts.sessions!.create(user.id, 'rider');
+    return accounts.sessions!.create(user.id, 'rider', 1);
   };
 
   test('logout cuts the sockets of that session, not those of another device', async () => {

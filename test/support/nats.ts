@@ -8,9 +8,12 @@ export interface TestNats {
   stop(): Promise<void>;
 }
 
-/** Rejects, leaving no process behind, when nats-server is missing or ends before it listens. */
-export async function startNats(): Promise<TestNats> {
-  const child = spawn('nats-server', ['-a', '127.0.0.1', '-p', '-1'], {
+/**
+ * `port`: a certain one, for a NATS that comes back. Rejects, leaving no process behind, when nats-server is missing
+ * or ends before it listens.
+ */
+export async function startNats(port = -1): Promise<TestNats> {
+  const child = spawn('nats-server', ['-a', '127.0.0.1', '-p', String(port)], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   await once(child, 'spawn');
@@ -20,11 +23,11 @@ export async function startNats(): Promise<TestNats> {
     await ended;
   };
   for await (const line of createInterface(child.stderr)) {
-    const [, port] = /Listening for client connections on \S+:(\d+)/.exec(line) ?? [];
-    if (!port) continue;
+    const [, listening] = /Listening for client connections on \S+:(\d+)/.exec(line) ?? [];
+    if (!listening) continue;
     // Whatever else it says must not fill the pipe
     child.stderr.resume();
-    return { url: `nats://127.0.0.1:${port}`, stop };
+    return { url: `nats://127.0.0.1:${listening}`, stop };
   }
   await stop();
   throw new Error('nats-server ended before it listened');

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { eventually } from './eventually.ts';
 import type { System } from './system.ts';
 
@@ -70,12 +72,92 @@ export async function spawnApplication(
 /** Resolves when the process takes traffic. */
 export const untilReady = (application: Application): Promise<void> =>
   eventually(async () => {
-    const status = await fetch(`${application.apiUrl}/readyz`).then(
+    const status = await fetch(`${application.metricsUrl}/readyz`).then(
       (answer) => answer.status,
       () => 'nothing',
     );
     if (status !== 200) throw new Error(`/readyz says ${status}; ${application.output()}`);
   }, 20_000);
+
+/** A process that runs one role, or several. */
+export interface RoleProcess extends Application {
+  /** SIGTERM; its exit code. One that has not ended after 10 s is killed, and that is an error. */
+  stop(): Promise<number | null>;
+  /** SIGKILL, as a crash would be. */
+  kill(): Promise<void>;
+}
+
+/** Processes of one system, by name. */
+export interface RoleProcesses<Name extends string> {
+  of: Readonly<Record<Name, RoleProcess>>;
+  /** Stops those that still run, and removes what they kept. */
+  stop(): Promise<void>;
+}
+
+const ended = ({ child }: Application) => child.exitCode !== null || child.signalCode !== null;
+
+/** What a role needs that a test must give it: where the others are. Everything else has a default of its own. */
+export type RoleEnvironment = { NATS_URL: string; REDIS_URL: string; PROVIDERS_SANDBOX_URL: string } & Record<
+  string,
+  string
+>;
+
+/** Starts a process that runs `services` (comma-separated), over NATS, on ports of its own. Does not wait. */
+export async function startRole(
+  services: string,
+  dataDir: string,
+  env: RoleEnvironment,
+): Promise<RoleProcess> {
+  const application = await spawnApplication(dataDir, { SERVICES: services, ...env });
+  const { child, exited } = application;
+  return {
+    ...application,
+    async stop() {
+      if (ended(application)) return exited;
+      let late = false;
+      const cut = setTimeout(() => (late = child.kill('SIGKILL')), 10_000);
+      child.kill('SIGTERM');
+      const code = await exited;
+      clearTimeout(cut);
+      if (late) throw new Error(`${services} did not stop in 10 s; ${application.output()}`);
+      return code;
+    },
+    async kill() {
+      if (!ended(application)) child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
+/**
+ * Starts a system of several processes at once, `{ name: services }`, each with a directory of its own: two processes
+ * cannot share a database file. Resolves when all take traffic.
+ */
+export async function startRoles<Name extends string>(
+  roles: Record<Name, string>,
+  env: RoleEnvironment,
+): Promise<RoleProcesses<Name>> {
+  const root = await mkdtemp(join(tmpdir(), 'ride-roles-'));
+  const namespace = root.slice(-6);
+  const started = new Map<Name, RoleProcess>();
+  const stop = async () => {
+    const stops = await Promise.allSettled([...started.values()].map((role) => role.stop()));
+    await rm(root, { recursive: true, force: true });
+    const failed = stops.find((outcome) => outcome.status === 'rejected');
+    if (failed) throw failed.reason;
+  };
+  try {
+    for (const [name, services] of Object.entries<string>(roles) as [Name, string][]) {
+      const own = { NAMESPACE: namespace, NODE_ID: `${name}-${namespace}` };
+      started.set(name, await startRole(services, join(root, name), { ...own, ...env }));
+    }
+    await Promise.all([...started.values()].map(untilReady));
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { of: Object.fromEntries(started) as Record<Name, RoleProcess>, stop };
+}
 
 /** Processes of this machine whose command line mentions `text`. */
 export async function processesMentioning(text: string): Promise<number[]> {

@@ -1,0 +1,119 @@
+import { afterEach, describe, expect, test } from '@jest/globals';
+import type { ServiceBroker, ServiceSchema } from 'moleculer';
+import { publicError } from '../../lib/errors.ts';
+import { healthOf } from '../../lib/health.ts';
+import { makeBroker } from '../support/broker.ts';
+import { eventually } from '../support/eventually.ts';
+import { startNats, type TestNats } from '../support/nats.ts';
+import { freePort } from '../support/process.ts';
+
+/** What is open; closed after each test, in this order. */
+let brokers: ServiceBroker[] = [];
+let nats: TestNats | undefined;
+afterEach(async () => {
+  await Promise.all(brokers.map((broker) => broker.stop()));
+  brokers = [];
+  await nats?.stop();
+  nats = undefined;
+});
+
+/** Answers after `ms` on one node. */
+const answering = (name: string, ms = 0): ServiceSchema => ({
+  name,
+  actions: {
+    [name === 'accounts' ? 'logout' : 'flush']: {
+      permissions: 'public',
+      handler: () => new Promise((resolve) => setTimeout(resolve, ms, null)),
+    },
+  },
+});
+
+/** Two nodes, each with a service that the other one calls. */
+function twoNodes(url: string, ms = 0): { left: ServiceBroker; right: ServiceBroker } {
+  const left = makeBroker('left', { NATS_URL: url });
+  const right = makeBroker('right', { NATS_URL: url });
+  left.createService(answering('accounts', ms));
+  right.createService(answering('location', ms));
+  brokers.push(left, right);
+  return { left, right };
+}
+
+const codeOf = (call: Promise<unknown>) =>
+  call.then(
+    () => 'ok',
+    (error: unknown) => publicError(error).code,
+  );
+const across = ({ left, right }: ReturnType<typeof twoNodes>) =>
+  Promise.all([codeOf(left.call('location.flush')), codeOf(right.call('accounts.logout'))]);
+const brokerCheck = async (broker: ServiceBroker) => (await healthOf(broker).report()).checks['broker'];
+
+describe('NATS is away', () => {
+  test('at the start: services start, calls to others fail at once, and both ways work once it comes', async () => {
+    const port = await freePort();
+    const nodes = twoNodes(`nats://127.0.0.1:${port}`);
+    const since = performance.now();
+    await Promise.all(brokers.map((broker) => broker.start()));
+    expect(performance.now() - since).toBeLessThan(4000);
+    expect(await healthOf(nodes.left).report()).toMatchObject({
+      ready: true,
+      checks: { broker: 'unreachable' },
+    });
+    expect(await codeOf(nodes.left.call('accounts.logout'))).toBe('ok');
+    expect(await across(nodes)).toEqual(['UNAVAILABLE', 'UNAVAILABLE']);
+
+    nats = await startNats(port);
+    await eventually(async () => expect(await across(nodes)).toEqual(['ok', 'ok']), 8000);
+    expect(await brokerCheck(nodes.left)).toBe('ok');
+  }, 30_000);
+
+  test('for seconds: local calls go on, others fail at once, an event is only lost, and all comes back', async () => {
+    nats = await startNats();
+    const nodes = twoNodes(nats.url);
+    await Promise.all(brokers.map((broker) => broker.start()));
+    await eventually(async () => expect(await across(nodes)).toEqual(['ok', 'ok']));
+
+    await nats.stop();
+    await eventually(async () => expect(await brokerCheck(nodes.left)).toBe('unreachable'));
+    const since = performance.now();
+    expect(await codeOf(nodes.left.call('accounts.logout'))).toBe('ok');
+    expect(await across(nodes)).toEqual(['UNAVAILABLE', 'UNAVAILABLE']);
+    await nodes.left.emit('contacts.changed', { userId: 'usr_a' });
+    expect(performance.now() - since).toBeLessThan(2000);
+    // Long enough for each to take the other for dead
+    await eventually(() => expect(nodes.left.registry.nodes.get('right')?.available).toBe(false), 12_000);
+
+    nats = await startNats(Number(new URL(nats.url).port));
+    await eventually(async () => expect(await across(nodes)).toEqual(['ok', 'ok']), 8000);
+    expect(await brokerCheck(nodes.right)).toBe('ok');
+  }, 40_000);
+
+  test('for a moment: an answer that was ready meanwhile reaches its caller', async () => {
+    nats = await startNats();
+    const nodes = twoNodes(nats.url, 700);
+    await Promise.all(brokers.map((broker) => broker.start()));
+    await eventually(async () => expect(await across(nodes)).toEqual(['ok', 'ok']));
+
+    const answer = codeOf(nodes.left.call('location.flush'));
+    await eventually(() => expect(nodes.left.transit?.pendingRequests.size).toBe(1));
+    await nats.stop();
+    nats = await startNats(Number(new URL(nats.url).port));
+    expect(await answer).toBe('ok');
+  }, 30_000);
+
+  test.each(['before the start', 'after the start'])(
+    '%s: the stop does not wait for it',
+    async (when) => {
+      const port = await freePort();
+      if (when === 'after the start') nats = await startNats(port);
+      const broker = makeBroker('alone', { NATS_URL: `nats://127.0.0.1:${port}` });
+      brokers.push(broker);
+      await broker.start();
+      await nats?.stop();
+      await eventually(async () => expect(await brokerCheck(broker)).toBe('unreachable'));
+      const since = performance.now();
+      await broker.stop();
+      expect(performance.now() - since).toBeLessThan(3000);
+    },
+    20_000,
+  );
+});
