@@ -117,6 +117,16 @@ export const accounts = {
     },
     /** Whom to tell when the user is in danger; from the cache. */
     emergencyContacts: { params: z.object({ userId }), result: z.object({ contacts: z.array(contact) }) },
+    /** What an SOS needs to know of a user, from the DB: contacts sealed, PINs hashed. */
+    card: {
+      params: z.object({ userId }),
+      result: z.object({
+        name: z.string(),
+        contacts: z.string(),
+        pin: z.string().nullable(),
+        duressPin: z.string().nullable(),
+      }),
+    },
     /** May this driver accept trips, as far as documents go? */
     driverStatus: { params: z.object({ userId }), result: z.object({ verified: z.boolean() }) },
   },

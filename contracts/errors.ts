@@ -53,6 +53,10 @@ export const errorCatalogue = {
   LOCATION_TRIP_NOT_ACTIVE: { status: 409, message: 'The trip is not active.' },
   TOO_MANY_ROOMS: { status: 429, message: 'This connection watches as many trips as it may.' },
 
+  // SOS
+  SOS_NOT_FOUND: { status: 404, message: 'There is no such alert.' },
+  SOS_WRONG_STATE: { status: 409, message: 'The alert is not in a state that allows this step.' },
+
   // Notifications
   TEMPLATE_VARIABLE_MISSING: { status: 400, message: 'The message template needs a value that is missing.' },
 } as const satisfies Record<string, { status: number; message: string }>;

@@ -4,9 +4,20 @@ import { accounts } from './accounts.ts';
 import type { ErrorCode } from './errors.ts';
 import { location } from './location.ts';
 import { notify } from './notify.ts';
+import { sos, sosWorker } from './sos.ts';
 import { trips } from './trips.ts';
 
-export const contracts = { accounts, trips, location, notify, api: none(), gateway: none(), monitor: none() };
+export const contracts = {
+  accounts,
+  trips,
+  location,
+  notify,
+  sos,
+  'sos-worker': sosWorker,
+  api: none(),
+  gateway: none(),
+  monitor: none(),
+};
 
 function none() {
   return { actions: {}, events: {} };
@@ -45,7 +56,7 @@ export type ActionParams<A extends ActionName> =
 export type ActionResult<A extends ActionName> =
   ContractOf<A> extends { result: infer R extends z.ZodType } ? z.output<R> : never;
 
-const events = { ...accounts.events, ...trips.events, ...location.events, ...notify.events };
+const events = { ...accounts.events, ...trips.events, ...location.events, ...notify.events, ...sos.events };
 export type EventName = keyof typeof events;
 export type EventPayload<E extends EventName> = z.output<(typeof events)[E]>;
 

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { epochMs, tripId } from './common.ts';
 import type { PublicError } from './errors.ts';
 import { position, type Update } from './location.ts';
+import { type AlertStatus, alertId, sos } from './sos.ts';
 import type { TripStatus } from './trips.ts';
 
 /** Client → server, with the shape of the payload. */
@@ -11,6 +12,10 @@ export const clientEvents = {
   'trip:leave': z.object({ tripId }),
   'location:update': position.extend({ tripId }),
   'location:batch': z.object({ tripId, updates: z.array(z.unknown()).min(1).max(1000) }),
+  // Whatever cannot be read is no reason to refuse an SOS
+  'sos:trigger': sos.actions.trigger.params.catch({}),
+  'sos:location': z.looseObject({ alertId }),
+  'sos:cancel': z.object({ alertId, pin: z.string().max(16) }),
 };
 export type ClientEvent = keyof typeof clientEvents;
 export type ClientPayload<E extends ClientEvent> = z.infer<(typeof clientEvents)[E]>;
@@ -21,6 +26,9 @@ export interface AckData {
   'trip:leave': object;
   'location:update': object;
   'location:batch': { accepted: number; rejected: { index: number; code: string }[] };
+  'sos:trigger': { alertId: string; status: AlertStatus; acceptedAt: number };
+  'sos:location': { alertId: string };
+  'sos:cancel': { alertId: string; status: AlertStatus };
 }
 
 export type Ack<E extends ClientEvent> = ({ ok: true } & AckData[E]) | { ok: false; error: PublicError };
@@ -43,6 +51,8 @@ export type ClientToServer = {
 export interface ServerToClient {
   location: (update: Update) => void;
   trip: (change: { tripId: string; status: TripStatus; at: number }) => void;
+  /** To the raiser's own sockets alone. */
+  sos: (change: { alertId: string; status: AlertStatus; at: number }) => void;
   'location:refused': (refusal: {
     tripId: string | null;
     timestamp: number | null;

@@ -164,6 +164,14 @@ function environmentSchema(production: boolean) {
     ),
     LOCATION_RETENTION_MS: count(3_600_000).describe('How long the history streams are kept'),
 
+    SOS_JOURNAL_DIR: z
+      .string()
+      .optional()
+      .describe('Where a door keeps alerts while the SOS Redis is silent: a disk; DATA_DIR/sos-journal by default'),
+    SOS_ESCALATE_AFTER_MS: count(30_000).describe(
+      'An SOS that nobody has acknowledged for so long wakes the person on call',
+    ),
+
     TWILIO_ACCOUNT_SID: own('AC00000000000000000000000000000000').describe('Twilio account'),
     TWILIO_AUTH_TOKEN: own('development-only').describe('Twilio token'),
     TWILIO_FROM: own('+15005550006').describe('The number that SMS come from'),

@@ -8,6 +8,13 @@ export function parseBatch(json: string): Update[] {
   return updates.map((update) => ({ ...update, at }));
 }
 
+/** A last position as the scripts write it, `<timestamp> <at> <JSON>`; null when there is none. */
+export function parseLast(value: string | null | undefined): Update | null {
+  if (!value) return null;
+  const [, at, json] = /^\d+ (\d+) (.*)$/s.exec(value) ?? [];
+  return at && json ? (parseBatch(`{"at":${at},"updates":[${json}]}`)[0] ?? null) : null;
+}
+
 export interface StreamEntry {
   id: string;
   /** What went to the trip rooms. */

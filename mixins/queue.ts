@@ -14,13 +14,16 @@ import {
 import { confirmed } from '../lib/replicated.ts';
 import { logTrouble, type RedisName, redisTarget, untilReady } from './redis.ts';
 
-/** The fields that a queue brings. */
-export interface QueueFields<D> {
+/** Adds jobs to a queue. A job that is added again under its own id is one job. */
+export interface Jobs<D> {
   /**
-   * Adds a job. Resolves when Redis has it, and its replica where there is one; UNAVAILABLE when that cannot be said:
-   * a job that is added again under its own id is one job.
+   * Resolves when Redis has the job, and its replica where there is one; UNAVAILABLE when that cannot be said.
    */
-  enqueue(data: D, options?: JobOptions): Promise<void>;
+  add(data: D, options?: JobOptions): Promise<void>;
+  /** The same for several, in one round trip. */
+  addBulk(jobs: { data: D; options: JobOptions }[]): Promise<void>;
+  /** How many jobs wait, and how many are being worked on. */
+  counts(): Promise<{ waiting: number; active: number }>;
 }
 
 /** How long a worker's question for the next job stays open, s; and when its connection counts as dead, ms. */
@@ -36,25 +39,100 @@ interface BullFields {
   getQueue(name: string): Queue;
 }
 
+/** Bull leaves the connections that it did not make itself to whoever made them. */
+const forBull = (connection: RedisConnection): Redis =>
+  // Bull's type knows a Redis only; it works with a Cluster as well, all keys being in one slot
+  connection as Redis;
+
 /**
- * A Bull queue of the service's own name, with `{name}` as its key prefix so that a Redis Cluster keeps it on one
- * node. `process` runs with `concurrency` jobs at once in each process; a job may run twice, so it must be idempotent.
+ * `this[as]`: adds jobs to the queue `name` without working on any, over a connection of its own that answers within 2 s
+ * or refuses: a worker's holds what it is given for ever.
  */
-export function queue<D>(options: {
+export function producer<D, As extends string>(options: {
   name: string;
   redis?: RedisName;
+  as: As;
+}): Mixin<{ [K in As]: Jobs<D> }> {
+  const { name, redis = 'main', as } = options;
+  const connections = new WeakMap<Service, RedisConnection>();
+  return {
+    created(this: Service) {
+      const target = redisTarget(this.broker, redis);
+      const connection = commandConnection(target, { hold: false });
+      logTrouble(this.broker, connection, { queue: name, producer: true });
+      connections.set(this, connection);
+      let made: Queue<D> | undefined;
+      // Bull asks its Redis something as soon as it is made
+      const bull = () => {
+        made ??= new Bull<D>(name, {
+          prefix: `{${name}}`,
+          createClient: () => forBull(connection),
+          defaultJobOptions,
+        });
+        return made;
+      };
+      const added = async (add: () => Promise<unknown>): Promise<void> => {
+        if (!(await isReady(connection))) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
+        const { kept } = await confirmed(connection, `{${name}}`, add, { wanted: target.replicas });
+        if (!kept) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
+      };
+      const jobs: Jobs<D> = {
+        add: (data, jobOptions) => added(() => bull().add(data, jobOptions)),
+        async addBulk(list) {
+          const entries = list.map((job) => ({ data: job.data, opts: job.options }));
+          if (entries.length > 0) await added(() => bull().addBulk(entries));
+        },
+        async counts() {
+          const { waiting, active } = await bull().getJobCounts();
+          return { waiting, active };
+        },
+      };
+      Object.assign(this, { [as]: jobs });
+    },
+    async started(this: Service) {
+      const connection = connections.get(this);
+      if (connection) await untilReady(this.broker, connection, redis);
+    },
+    stopped(this: Service) {
+      const connection = connections.get(this);
+      if (connection) closeConnection(connection);
+    },
+  };
+}
+
+const bullStarted = new WeakSet<Service>();
+const bull: Mixin & { started(this: Service): Promise<void> } = BullService('', {}) as never;
+/** Of a service with several queues, each brings this one; their processors are to be set once. */
+const bullOnce: Mixin = {
+  ...bull,
+  async started(this: Service) {
+    if (bullStarted.has(this)) return;
+    bullStarted.add(this);
+    await bull.started.call(this);
+  },
+};
+
+/**
+ * A Bull queue of the service's own, `{name}` being its key prefix so that a Redis Cluster keeps it on one node; `this[as]`
+ * adds jobs. `process` runs with `concurrency` jobs at once in each process; a job may run twice, so it must be idempotent.
+ * It may run before the service's own `started` has.
+ */
+export function queue<D, As extends string>(options: {
+  name: string;
+  as: As;
+  redis?: RedisName;
   concurrency: number;
+  /** A killed worker's job goes on elsewhere after `lockMs` and `stalledMs`, ms. */
+  lockMs?: number;
+  stalledMs?: number;
   process(this: Service, data: D, job: Job<D>): Promise<void>;
   /** After the last attempt, or one whose failure is final (`job.discard()`). */
   onExhausted(this: Service, job: Job<D>, error: Error): Promise<void>;
-}): Mixin<QueueFields<D>> {
-  const { name, redis = 'main', concurrency } = options;
-  // Bull leaves the connections that it did not make itself to whoever made them
+}): Mixin<{ [K in As]: Jobs<D> }> {
+  const { name, as, redis = 'main', concurrency, lockMs = 10_000, stalledMs = 5000 } = options;
   const connections = new WeakMap<Service, RedisConnection[]>();
-  /** Bull's type knows a Redis only; it works with a Cluster as well, all keys being in one slot. */
-  const forBull = (connection: RedisConnection) => connection as Redis;
   return {
-    mixins: [BullService('', {})],
+    mixins: [bullOnce, producer<D, As>({ name, redis, as })],
     merged(this: Service, schema: ServiceSchema & { queues?: Record<string, unknown> }) {
       const target = redisTarget(this.broker, redis);
       const keep = (connection: RedisConnection) => {
@@ -68,8 +146,8 @@ export function queue<D>(options: {
           forBull(keep(workerConnection(target, type === 'bclient' ? workerSilentMs : undefined))),
         // Bull's defaults leave a killed worker's job for up to a minute, then fail it
         settings: {
-          lockDuration: 10_000,
-          stalledInterval: 5000,
+          lockDuration: lockMs,
+          stalledInterval: stalledMs,
           maxStalledCount: 5,
           drainDelay: drainDelayS,
           retryProcessDelay: 1000,
@@ -81,6 +159,7 @@ export function queue<D>(options: {
         defaultJobOptions,
       };
       schema.queues = {
+        ...schema.queues,
         [name]: {
           options: queueOptions,
           concurrency,
@@ -88,12 +167,12 @@ export function queue<D>(options: {
         },
       };
     },
-    async started(this: Service & BullFields & Partial<QueueFields<D>>) {
-      const bull = this.getQueue(name);
-      bull.on('error', (error: Error) =>
+    async started(this: Service & BullFields) {
+      const queueOfService = this.getQueue(name);
+      queueOfService.on('error', (error: Error) =>
         this.logger.warn('Queue trouble', { queue: name, error: error.message }),
       );
-      bull.on('failed', (job: Job<D>, error: Error) => {
+      queueOfService.on('failed', (job: Job<D>, error: Error) => {
         const attempts = job.opts.attempts ?? 1;
         this.logger.warn('A job failed', {
           queue: name,
@@ -112,23 +191,6 @@ export function queue<D>(options: {
           }),
         );
       });
-      // Jobs are added over a connection of its own, which answers within 2 s: a worker's holds them for ever
-      const target = redisTarget(this.broker, redis);
-      const connection = commandConnection(target, { hold: false });
-      logTrouble(this.broker, connection, { queue: name, producer: true });
-      const producer = new Bull<D>(name, {
-        prefix: `{${name}}`,
-        createClient: () => forBull(connection),
-        defaultJobOptions,
-      });
-      connections.set(this, [...(connections.get(this) ?? []), connection]);
-      this.enqueue = async (data, jobOptions) => {
-        if (!(await isReady(connection))) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
-        const add = () => producer.add(data, jobOptions);
-        const { kept } = await confirmed(connection, `{${name}}`, add, { wanted: target.replicas });
-        if (!kept) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
-      };
-      await untilReady(this.broker, connection, redis);
     },
     async stopped(this: Service & BullFields) {
       // Waits for the jobs that are running; what waits stays in Redis. Bull can wait for ever when its connections

@@ -359,6 +359,13 @@ export default defineService({
       },
     },
 
+    card: {
+      permissions: 'internal',
+      async handler(ctx) {
+        return toCard(await this.userById(ctx.params.userId));
+      },
+    },
+
     driverStatus: {
       permissions: 'internal',
       async handler(ctx) {

@@ -3,7 +3,7 @@
  * reader cannot put back what a newer write replaced, and a writer that dies half-way leaves no old contacts behind:
  * it fences the cache before it writes to the DB.
  */
-import type { Redis } from 'ioredis';
+import type { RedisConnection } from '../../lib/redis-client.ts';
 
 export interface ContactsCache {
   /** The sealed contacts; null when they must be read from the DB. */
@@ -34,7 +34,7 @@ redis.call('HDEL', KEYS[1], 'sealed')
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1`;
 
-export const contactsCache = (redis: Redis): ContactsCache => ({
+export const contactsCache = (redis: RedisConnection): ContactsCache => ({
   read: (userId) => redis.hget(keyOf(userId), 'sealed'),
   async fill(userId, version, sealed) {
     await redis.eval(fillScript, 1, keyOf(userId), version, sealed, keptForS);

@@ -57,11 +57,47 @@ function mergeParams(_ctx: Context, _route: unknown, req: Request): void {
   req.$params = { ...req.query, ...body, ...req.$params.params };
 }
 
+/** The body as text, whatever it says that it is; refused only when it is over the limit. */
+async function readText(req: Request, limit: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of req.iterator({ destroyOnReturn: false })) {
+    if (!(chunk instanceof Buffer)) continue;
+    size += chunk.length;
+    // Node reads and drops the rest once the refusal is sent: the connection stays good for the next press
+    if (size > limit) throw new AppError('PAYLOAD_TOO_LARGE');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/**
+ * Whatever was sent, as something that an action that never refuses can read: what is no JSON object is handed on as text.
+ * The header wins over a key in the body.
+ */
+async function mergeAnything(this: Door, _ctx: Context, _route: unknown, req: Request): Promise<void> {
+  const text = await readText(req, this.config.bodyLimitKb * 1024);
+  let params: Record<string, unknown> = text === '' ? {} : { raw: text };
+  try {
+    const body: unknown = JSON.parse(text);
+    if (typeof body === 'object' && body !== null && !Array.isArray(body) && !isHostile(body)) params = { ...body };
+  } catch {
+    // Not JSON: it stays raw
+  }
+  const key = req.headers['idempotency-key'];
+  req.$params = { ...params, via: 'rest', ...(key === undefined ? {} : { key }) };
+}
+
 async function authenticate(this: Door, ctx: Context, _route: unknown, req: Request): Promise<Caller | null> {
   const ip = clientIp(req.socket.remoteAddress, req.headers['x-forwarded-for'], this.config.trustedProxies);
   ctx.meta.ip = ip;
   const { rest, permissions } = req.$action ?? {};
   const [, token] = /^Bearer (\S+)$/i.exec(req.headers.authorization ?? '') ?? [];
+  if (rest?.admits) {
+    const admitted = await this.sessions.admit(token);
+    if (admitted.standing === 'ended' && rest.admits !== 'ever') throw new AppError('UNAUTHENTICATED');
+    return admitted;
+  }
   try {
     const caller = token === undefined ? null : await this.sessions.resolve(token);
     if (!rest?.unlimited) await (caller ? this.perUser(caller.id) : this.perIp(ip));
@@ -203,8 +239,22 @@ export default defineService({
     onError: answerError,
     routes: [
       {
+        name: 'sos',
         path: '/api/v1',
         autoAliases: true,
+        whitelist: ['sos.trigger'],
+        mappingPolicy: 'restrict',
+        mergeParams: false,
+        bodyParsers: false,
+        onBeforeCall: mergeAnything,
+        authentication: true,
+        onAfterCall: answerStatus,
+      },
+      {
+        name: 'api',
+        path: '/api/v1',
+        autoAliases: true,
+        blacklist: ['sos.trigger'],
         mappingPolicy: 'restrict',
         mergeParams: false,
         bodyParsers: { json: { limit: `${config.bodyLimitKb}kb`, strict: true } },

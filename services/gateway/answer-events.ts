@@ -25,12 +25,19 @@ export interface AnswerOptions {
   onRefused(event: ClientEvent | 'unknown', refusal: PublicError, error: unknown): void;
 }
 
+/** Taken at any rate and in any shape, as far as it is not too large: presses coalesce, and what is unreadable is kept. */
+const neverRefused: ClientEvent = 'sos:trigger';
+
 /** Limits first, then the event, then keys that nobody honest sends. */
 function admit(socket: ClientSocket, { event, payload, bytes }: Packet, options: AnswerOptions): ClientEvent {
+  if (event === neverRefused && bytes <= options.maxBytes) return neverRefused;
   if (!socket.data.bucket.take(options.parts.now())) throw new AppError('RATE_LIMITED', { retryAfterS: 1 });
   if (bytes > options.maxBytes) throw new AppError('PAYLOAD_TOO_LARGE');
   if (!isKnown(event)) throw new AppError('UNKNOWN_EVENT');
   if (isHostile(payload)) throw new AppError('VALIDATION');
+  // Let in while nobody could say whether the session was good: for an SOS alone
+  if (socket.data.caller.standing === 'unknown' && !event.startsWith('sos:'))
+    throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
   return event;
 }
 
@@ -42,7 +49,7 @@ function dispatch(
 ): Promise<object> {
   const parsed = parseOrRefuse(
     clientEvents[event],
-    payload,
+    event === neverRefused && isHostile(payload) ? {} : payload,
     event === 'location:update' ? 'LOCATION_INVALID' : 'VALIDATION',
   );
   // The schema was picked by the same name as the handler; TypeScript cannot tie the two

@@ -135,6 +135,21 @@ export const handlers: Handlers = {
     return {};
   },
 
+  async 'sos:trigger'({ calls }, socket, press) {
+    const meta = metaOf(socket);
+    const { acceptedAt, ...accepted } = await calls.call('sos.trigger', { ...press, via: 'socket' }, { meta });
+    return { ...accepted, acceptedAt: Date.parse(acceptedAt) };
+  },
+
+  async 'sos:location'({ calls }, socket, { alertId, ...fix }) {
+    const { accepted } = await calls.call('sos.locate', { id: alertId, updates: [fix] }, { meta: metaOf(socket) });
+    if (accepted === 0) throw new AppError('LOCATION_INVALID');
+    return { alertId };
+  },
+
+  'sos:cancel': ({ calls }, socket, { alertId, pin }) =>
+    calls.call('sos.cancel', { id: alertId, pin }, { meta: metaOf(socket) }),
+
   'location:batch': (parts, socket, { tripId, updates }) =>
     parts.calls.call('location.backlog', { id: tripId, updates }, { meta: metaOf(socket) }),
 };

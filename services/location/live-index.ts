@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import type { Reported, Update } from '../../contracts/location.ts';
 import { AppError } from '../../lib/errors.ts';
 import { closedKey, shardChannel, shardCount, shardKeys, shardOf } from '../../lib/location-keys.ts';
-import { parseBatch, readStream } from '../../lib/location-stream.ts';
+import { parseLast, readStream } from '../../lib/location-stream.ts';
 import type { RedisConnection } from '../../lib/redis-client.ts';
 import { pipelined } from '../../lib/redis-pipelines.ts';
 import { replicated } from '../../lib/replicated.ts';
@@ -42,13 +42,6 @@ const scriptKeys = (shard: number) => {
   const { active, last, geo, stream, head } = shardKeys(shard);
   return [active, last, geo, stream, head];
 };
-
-/** `<timestamp> <at> <JSON>` → the update. */
-function parseLast(value: string | null | undefined): Update | null {
-  if (!value) return null;
-  const [, at, json] = /^\d+ (\d+) (.*)$/s.exec(value) ?? [];
-  return at && json ? (parseBatch(`{"at":${at},"updates":[${json}]}`)[0] ?? null) : null;
-}
 
 /** Where active trips are, in Redis: the index, the last positions and an hour of history. */
 export class LiveIndex {

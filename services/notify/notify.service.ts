@@ -39,8 +39,9 @@ const sendTimeoutMs = 5000;
 export default defineService({
   name: 'notify',
   mixins: [
-    queue<Message>({
+    queue<Message, 'messages'>({
       name: 'notify',
+      as: 'messages',
       concurrency: 50,
       async process(message, job) {
         const { sms, sealer, broker } = this as typeof this & Sender;
@@ -83,7 +84,7 @@ export default defineService({
         if (!this.sealer) throw new AppError('UNAVAILABLE');
         renderText(template, data);
         const jobId = idempotencyKey || randomUUID();
-        await this.enqueue(
+        await this.messages.add(
           {
             template,
             sealed: this.sealer.seal(JSON.stringify({ to, data })),

@@ -64,6 +64,8 @@ export class Intake {
   readonly #unconfirmed = new Set<string>();
   /** Contacts being texted from here, by alert. */
   readonly #telling = new Map<string, Promise<void>>();
+  /** Presses under way: a thumb that hammers the button costs one round trip. */
+  readonly #pressing = new Map<string, Promise<Accepted>>();
   #stopped = false;
 
   constructor(parts: IntakeParts) {
@@ -81,7 +83,17 @@ export class Intake {
   }
 
   /** Resolves once the press is safe; rejects only when neither the SOS Redis nor the disk took it. */
-  async take(press: Press): Promise<Accepted> {
+  take(press: Press): Promise<Accepted> {
+    const { userId, tripId, drill, keyed, alertId } = press;
+    const same = keyed ? alertId : `${userId} ${tripId ?? ''} ${drill ? 'drill' : ''}`;
+    const underWay = this.#pressing.get(same);
+    if (underWay) return underWay;
+    const taken = this.#takeOne(press).finally(() => this.#pressing.delete(same));
+    this.#pressing.set(same, taken);
+    return taken;
+  }
+
+  async #takeOne(press: Press): Promise<Accepted> {
     const located = await this.#withLocation(press);
     if (!this.#silent) {
       try {

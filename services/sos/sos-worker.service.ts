@@ -4,10 +4,11 @@
  * was done stands in the alert's record.
  */
 import { hostname } from 'node:os';
+import type { MetricRegistry } from 'moleculer';
 import type { AdminAlert } from '../../contracts/sos.ts';
 import { defineService } from '../../lib/define-service.ts';
-import { createSosProviders, type SosProviders } from '../../lib/providers/index.ts';
-import { type Sealer, sealerOf } from '../../lib/sealed.ts';
+import { createSosProviders } from '../../lib/providers/index.ts';
+import { sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';
 import { queue } from '../../mixins/queue.ts';
 import { shares } from '../../mixins/shares.ts';
@@ -41,19 +42,47 @@ const projectAtOnce = 500;
 /** A killed worker's jobs go on elsewhere within 5 s. */
 const lock = { lockMs: 3000, stalledMs: 1000 };
 
+interface Parts {
+  records: SosRecords;
+  planner: Planner;
+  messenger: Messenger;
+  waker: Waker;
+}
+
+/** What the queues' processors use of the service. */
 interface Inside {
-  planner?: Planner;
-  messenger?: Messenger;
-  waker?: Waker;
-  records?: SosRecords;
+  parts(): Parts;
   project(records: readonly AlertRecord[]): Promise<void>;
 }
 
-/** What is written down as running cannot run before the service has started. */
-const ready = <T>(part: T | undefined): T => {
-  if (part === undefined) throw new Error('The SOS worker has not started');
-  return part;
-};
+/** A contact's link outlives any ride, ms. */
+const linkForMs = 86_400_000;
+
+function registerMetrics(metrics: MetricRegistry): void {
+  metrics.register({
+    type: 'histogram',
+    name: 'sos.step.time',
+    labelNames: ['step'],
+    unit: 'ms',
+    quantiles: true,
+    description: 'Time of each step in processing a group of alerts',
+  });
+  metrics.register({
+    type: 'histogram',
+    name: 'sos.done.time',
+    unit: 'ms',
+    quantiles: true,
+    description: 'From acceptance until every message of an alert is safely queued',
+  });
+  const counters: [name: string, description: string, labelNames: string[]][] = [
+    ['sos.messages.total', 'Messages to emergency contacts, by outcome and by who sent them', ['outcome', 'from']],
+    ['sos.resent.total', 'Messages sent again because it was not known whether they were', []],
+    ['sos.exhausted.total', 'What reached nobody after every attempt', ['what']],
+    ['sos.swept.total', 'Alerts that the sweep had to queue', []],
+  ];
+  for (const [name, description, labelNames] of counters)
+    metrics.register({ type: 'counter', name, description, labelNames });
+}
 
 export default defineService({
   name: 'sos-worker',
@@ -68,9 +97,10 @@ export default defineService({
       concurrency: 4,
       ...lock,
       async process({ ids }) {
-        const { planner, records, project } = this as typeof this & Inside;
-        const found = (await ready(records).readMany(ids)).filter((record) => record !== null);
-        await ready(planner).process(found, () => project.call(this, found));
+        const service = this as typeof this & Inside;
+        const { planner, records } = service.parts();
+        const found = (await records.readMany(ids)).filter((record) => record !== null);
+        await planner.process(found, () => service.project(found));
       },
       async onExhausted(job, error) {
         this.logger.error('Alerts wait for the sweep', { alerts: job.data.ids.length, error });
@@ -83,32 +113,75 @@ export default defineService({
       concurrency: 8,
       ...lock,
       async process(job) {
-        const { messenger, waker } = this as typeof this & Inside;
-        if (job.kind === 'send') await ready(messenger).send(job);
-        else await ready(waker).wake(job);
+        const { messenger, waker } = (this as typeof this & Inside).parts();
+        if (job.kind === 'send') await messenger.send(job);
+        else await waker.wake(job);
       },
       async onExhausted(job, error) {
-        const { messenger, waker } = this as typeof this & Inside;
-        if (job.data.kind === 'send') await ready(messenger).giveUp(job.data, error);
-        else await ready(waker).giveUp(job.data, error);
+        const { messenger, waker } = (this as typeof this & Inside).parts();
+        if (job.data.kind === 'send') await messenger.giveUp(job.data, error);
+        else await waker.giveUp(job.data, error);
       },
     }),
   ],
   state: () => ({
-    records: undefined as SosRecords | undefined,
-    planner: undefined as Planner | undefined,
-    messenger: undefined as Messenger | undefined,
-    waker: undefined as Waker | undefined,
-    providers: undefined as SosProviders | undefined,
-    sealer: undefined as Sealer | undefined,
+    kept: undefined as Parts | undefined,
     timer: undefined as NodeJS.Timeout | undefined,
     sweeping: Promise.resolve(),
   }),
 
   methods: {
+    /** Made at the first use: a job may come before the service has started. */
+    parts(): Parts {
+      this.kept ??= this.makeParts();
+      return this.kept;
+    },
+
+    makeParts(): Parts {
+      const { broker, config, logger, cards: userCards, sosRedis } = this;
+      const { metrics } = broker;
+      registerMetrics(metrics);
+      const records = new SosRecords(sosRedis, { replicas: 0, replicaWithinMs: 0 });
+      const providers = createSosProviders(config);
+      const follow: Follow = (jobs) =>
+        this.following.addBulk(
+          jobs.map(({ data, options }) => ({
+            data,
+            options: { attempts: 8, backoff: { type: 'jittered' }, ...options },
+          })),
+        );
+      const common = {
+        records,
+        sealer: sealerOf(config),
+        logger,
+        metrics,
+        hashSecret: config.hashSecret,
+        follow,
+        now: Date.now,
+      };
+      return {
+        records,
+        planner: new Planner({
+          ...common,
+          escalateAfterMs: config.sosEscalateAfterMs,
+          cardOf: async (userId) =>
+            (await userCards.read(userId)) ??
+            (await this.call('accounts.card', { userId }, { timeout: 2000 })),
+          linkOf: async ({ alertId, userId, tripId }) => {
+            const subject = tripId === null ? { alertId } : { alertId, tripId };
+            return (await this.shares.create({ userId, ttlMs: linkForMs, ...subject })).url;
+          },
+          tellRaiser: ({ alertId, userId, status }) =>
+            this.emit('sos.updated', { alertId, userId, status, at: Date.now() }),
+        }),
+        messenger: new Messenger({ ...common, sms: providers.sms }),
+        waker: new Waker({ ...common, providers, onCallPhone: config.oncallPhone, source: hostname() }),
+      };
+    },
+
     /** The database gets these alerts in their newest form. What it does not take stays in the index. */
     async project(records: readonly AlertRecord[]): Promise<void> {
-      const kept = ready(this.records);
+      const kept = this.parts().records;
       if (records.length === 0) return;
       const logs = await kept.logs(records.map(({ alertId }) => alertId));
       await this.store.replaceNewer(
@@ -122,7 +195,7 @@ export default defineService({
     },
 
     async projectWaiting(): Promise<void> {
-      const records = ready(this.records);
+      const records = this.parts().records;
       const ids = await records.unprojected(projectAtOnce);
       const found = await records.readMany(ids);
       await this.project(found.filter((record) => record !== null));
@@ -130,7 +203,7 @@ export default defineService({
 
     /** Queues alerts whose job was lost between the answer and the queue. */
     async sweepUnprocessed(): Promise<void> {
-      const records = ready(this.records);
+      const records = this.parts().records;
       const now = Date.now();
       const ids = await records.unprocessed(now - overdueMs, 1000);
       if (ids.length === 0) return;
@@ -151,7 +224,7 @@ export default defineService({
       const parts = [
         this.sweepUnprocessed(),
         this.projectWaiting(),
-        ready(this.records).forget(Date.now() - keptMs),
+        this.parts().records.forget(Date.now() - keptMs),
       ];
       this.sweeping = Promise.allSettled(parts).then((results) => {
         for (const result of results) {
@@ -186,63 +259,7 @@ export default defineService({
   },
 
   async started() {
-    const { broker, config, logger, cards: userCards, sosRedis } = this;
-    const { metrics } = broker;
-    metrics.register({
-      type: 'histogram',
-      name: 'sos.step.time',
-      labelNames: ['step'],
-      unit: 'ms',
-      quantiles: true,
-      description: 'Time of each step in processing a group of alerts',
-    });
-    metrics.register({
-      type: 'histogram',
-      name: 'sos.done.time',
-      unit: 'ms',
-      quantiles: true,
-      description: 'From acceptance until every message of an alert is safely queued',
-    });
-    for (const [name, description, labelNames] of [
-      ['sos.messages.total', 'Messages to emergency contacts, by outcome and by who sent them', ['outcome', 'from']],
-      ['sos.resent.total', 'Messages sent again because it was not known whether they were', []],
-      ['sos.exhausted.total', 'What reached nobody after every attempt', ['what']],
-      ['sos.swept.total', 'Alerts that the sweep had to queue', []],
-    ] as const)
-      metrics.register({ type: 'counter', name, description, labelNames: [...labelNames] });
-    const records = new SosRecords(sosRedis, { replicas: 0, replicaWithinMs: 0 });
-    const sealer = sealerOf(config);
-    const providers = createSosProviders(config);
-    const common = { records, sealer, logger, metrics, hashSecret: config.hashSecret, now: Date.now };
-    const follow: Follow = (jobs) =>
-      this.following.addBulk(
-        jobs.map(({ data, options }) => ({
-          data,
-          options: { attempts: 8, backoff: { type: 'jittered' }, ...options },
-        })),
-      );
-    this.records = records;
-    this.planner = new Planner({
-      ...common,
-      escalateAfterMs: config.sosEscalateAfterMs,
-      cardOf: async (userId) =>
-        (await userCards.read(userId)) ?? (await this.call('accounts.card', { userId }, { timeout: 2000 })),
-      linkOf: async ({ alertId, userId, tripId }) => {
-        const subject = tripId === null ? { alertId } : { alertId, tripId };
-        return (await this.shares.create({ userId, ttlMs: 86_400_000, ...subject })).url;
-      },
-      tellRaiser: async ({ alertId, userId, status }) =>
-        this.emit('sos.updated', { alertId, userId, status, at: Date.now() }),
-      follow,
-    });
-    this.messenger = new Messenger({ ...common, sms: providers.sms, follow });
-    this.waker = new Waker({
-      ...common,
-      providers,
-      onCallPhone: config.oncallPhone,
-      source: hostname(),
-      follow,
-    });
+    this.parts();
     this.sweepLater();
   },
 
