@@ -31,6 +31,8 @@ const listOf = (fallback: string) =>
         .filter(Boolean),
     );
 const list = listOf('');
+const E164 = /^\+[1-9]\d{6,14}$/;
+const e164 = z.string().regex(E164, 'must be a number in E.164');
 
 /** Alert, feed entry and indexes are written by one script: they must be on one server. */
 const sosOnCluster = 'must be one primary or a Sentinel group, never a Cluster';
@@ -176,6 +178,29 @@ function environmentSchema(production: boolean) {
     TWILIO_AUTH_TOKEN: own('development-only').describe('Twilio token'),
     TWILIO_FROM: own('+15005550006').describe('The number that SMS come from'),
     TWILIO_BASE_URL: z.url().optional().describe("Another address than Twilio's, for a simulator"),
+    TWILIO_VOICE_FROM: e164
+      .optional()
+      .describe('The number that calls to the on-call person come from; TWILIO_FROM by default'),
+    MSG91_AUTH_KEY: own('development-only').describe('MSG91 key: SMS go there when Twilio fails'),
+    MSG91_SOS_TEMPLATE_ID: own('000000000000000000000000')
+      .refine(
+        (value) => /^[0-9a-f]{24}$/i.test(value),
+        "must be MSG91's own id of the template (24 hex digits), not the DLT one",
+      )
+      .describe("MSG91's id of the registered template that an SOS sends to contacts"),
+    MSG91_SENDER_ID: z
+      .string()
+      .regex(/^[A-Za-z]{6}$/, 'must be 6 letters')
+      .optional()
+      .describe("The registered header of these SMS; the template's own by default"),
+    MSG91_BASE_URL: z.url().optional().describe("Another address than MSG91's, for a simulator"),
+    PAGERDUTY_ROUTING_KEY: own('development-only-routing-key-000')
+      .refine((value) => value.length === 32, 'must have 32 characters')
+      .describe('Integration key (Events API v2) of the PagerDuty service that an SOS escalates to'),
+    PAGERDUTY_BASE_URL: z.url().optional().describe("Another address than PagerDuty's, for a simulator"),
+    ONCALL_PHONE: own('+12025550199')
+      .refine((value) => E164.test(value), 'must be a number in E.164')
+      .describe('The number (E.164) that is called when nobody acknowledges an SOS'),
     SANDBOX_PROVIDERS: (production
       ? flag(false).refine((on) => !on, 'is for development only')
       : flag(true)

@@ -1,23 +1,34 @@
+import { z } from 'zod';
+
 /** The providers that are simulated. */
-export type ProviderName = 'twilio';
+export const providerNames = ['twilio', 'twilio-voice', 'msg91', 'pagerduty'] as const;
+export type ProviderName = (typeof providerNames)[number];
+
+const times = z.int().positive().optional();
+const milliseconds = z.int().min(0).max(3_600_000);
 
 /**
  * How a simulated provider misbehaves, for the next `times` requests or, without it, until cleared.
  *
  * - `down`: the connection is reset, nothing is taken;
+ * - `dropped`: the request is handled, then the connection is reset without an answer;
  * - `slow`: the request is handled at once but answered `delayMs` later, so that a caller who gives up cannot
  *   know that its message was taken: what makes real timeouts awkward;
  * - `429`: too many requests, with `Retry-After: retryAfterS` (1);
  * - `500`: an internal error, nothing is taken;
- * - `reject`: a valid request is refused with this code of the provider's.
+ * - `error-in-200`: an error with status 200, nothing is taken (MSG91 only);
+ * - `reject`: a valid request is refused with this code of the provider's (PagerDuty's are HTTP statuses).
  */
-export type FailureScript = { times?: number } & (
-  | { kind: 'down' }
-  | { kind: 'slow'; delayMs: number }
-  | { kind: '429'; retryAfterS?: number }
-  | { kind: '500' }
-  | { kind: 'reject'; code: number }
-);
+export const failureScript = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('down'), times }),
+  z.strictObject({ kind: z.literal('dropped'), times }),
+  z.strictObject({ kind: z.literal('slow'), times, delayMs: milliseconds }),
+  z.strictObject({ kind: z.literal('429'), times, retryAfterS: z.int().min(0).optional() }),
+  z.strictObject({ kind: z.literal('500'), times }),
+  z.strictObject({ kind: z.literal('error-in-200'), times }),
+  z.strictObject({ kind: z.literal('reject'), times, code: z.int().min(1) }),
+]);
+export type FailureScript = z.input<typeof failureScript>;
 
 /** The script each provider is playing. A new one replaces the old. */
 export class FailureScripts {

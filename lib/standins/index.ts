@@ -1,7 +1,7 @@
 import { createServer } from 'node:net';
 import type { Middleware } from 'moleculer';
 import { type Config, ConfigError } from '../config.ts';
-import { startProviderSimulator } from './providers.ts';
+import { accountsOf, startProviderSimulator } from './providers.ts';
 import { startRedis } from './redis.ts';
 
 /** Fails with a message that names the key when a port is taken, before anything has started. */
@@ -43,14 +43,20 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
     }
   }
   if (config.sandboxProviders && !providersSandboxUrl) {
-    const { twilioAccountSid: accountSid, twilioAuthToken: authToken } = config;
-    const simulator = await startProviderSimulator({ twilio: { accountSid, authToken } });
+    const simulator = await startProviderSimulator(accountsOf(config));
     providersSandboxUrl = simulator.url;
     stops.push(() => simulator.stop());
   }
-  const twilioBaseUrl = config.twilioBaseUrl ?? (config.sandboxProviders ? providersSandboxUrl : undefined);
+  const sandboxUrl = config.sandboxProviders ? providersSandboxUrl : undefined;
   return {
-    config: Object.freeze({ ...config, redisUrl, providersSandboxUrl, twilioBaseUrl }),
+    config: Object.freeze({
+      ...config,
+      redisUrl,
+      providersSandboxUrl,
+      twilioBaseUrl: config.twilioBaseUrl ?? sandboxUrl,
+      msg91BaseUrl: config.msg91BaseUrl ?? sandboxUrl,
+      pagerdutyBaseUrl: config.pagerdutyBaseUrl ?? sandboxUrl,
+    }),
     middleware: {
       name: 'standins',
       // After every service and the broker's connections are gone

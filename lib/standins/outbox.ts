@@ -1,13 +1,18 @@
 import type { ProviderName } from './failure-scripts.ts';
+import { Recent } from './recent.ts';
 
-/** A message that a simulated provider took. `to` is E.164; `at` is ISO 8601, when it was taken. */
+/**
+ * Something that a simulated provider took. `to` is E.164 for SMS and calls, the incident's key for a pager; `at` is
+ * ISO 8601, when it was taken.
+ */
 export interface OutboxMessage {
   id: string;
-  channel: 'sms';
+  channel: 'sms' | 'call' | 'pager';
   provider: ProviderName;
   to: string;
-  /** The template's name where the provider's protocol carries one; an SMS has none. */
+  /** The template's name where the provider's protocol carries one; a pager's event (`trigger`). Else null. */
   template: string | null;
+  /** What is read or heard; where only the provider knows the template's text, the values, a line each. */
   text: string;
   at: string;
 }
@@ -21,32 +26,23 @@ export interface OutboxFilter {
 
 /** What simulated providers took, in memory; the oldest go first once there are more than `maxMessages`. */
 export class Outbox {
-  readonly #maxMessages: number;
-  #messages: OutboxMessage[] = [];
+  readonly #messages: Recent<OutboxMessage>;
 
   constructor(maxMessages: number) {
-    this.#maxMessages = maxMessages;
+    this.#messages = new Recent(maxMessages, ({ to }) => to);
   }
 
   add(message: OutboxMessage): void {
-    this.#messages.push(message);
-    // Dropping the old ones in bulk keeps an insert cheap.
-    if (this.#messages.length >= 2 * this.#maxMessages) this.#messages = this.#kept();
+    this.#messages.add(message);
   }
 
   /** The messages that match, newest first. */
   list({ to, channel, limit = Number.POSITIVE_INFINITY }: OutboxFilter = {}): OutboxMessage[] {
     const found: OutboxMessage[] = [];
-    for (const message of this.#kept().toReversed()) {
+    for (const message of this.#messages.newestFirst(to)) {
       if (found.length >= limit) break;
-      if (to !== undefined && message.to !== to) continue;
-      if (channel !== undefined && message.channel !== channel) continue;
-      found.push(message);
+      if (channel === undefined || message.channel === channel) found.push(message);
     }
     return found;
-  }
-
-  #kept(): OutboxMessage[] {
-    return this.#messages.slice(-this.#maxMessages);
   }
 }

@@ -1,11 +1,10 @@
-import { createServer } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { SmsProvider } from '../../lib/providers/sms.ts';
 import type { TwilioSmsOptions } from '../../lib/providers/twilio-sms.ts';
 import { createTwilioSms } from '../../lib/providers/twilio-sms.ts';
 import type { ProviderSimulator } from '../../lib/standins/providers.ts';
 import { startProviderSimulator } from '../../lib/standins/providers.ts';
+import { answeringServer, failureOf } from '../support/providers.ts';
 
 const account = { accountSid: `AC${'0'.repeat(32)}`, authToken: 'secret' };
 const message = { to: '+14155550100', body: 'Your code is 123456' };
@@ -27,15 +26,6 @@ afterAll(async () => {
 
 function adapter(overrides: Partial<TwilioSmsOptions> = {}): SmsProvider {
   return createTwilioSms({ ...account, from: '+15005550006', baseUrl: simulator.url, ...overrides });
-}
-
-async function failureOf(sending: Promise<unknown>): Promise<ProviderError> {
-  const error = await sending.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (!(error instanceof ProviderError)) throw new Error('expected a ProviderError', { cause: error });
-  return error;
 }
 
 describe('createTwilioSms', () => {
@@ -115,20 +105,13 @@ describe('createTwilioSms', () => {
 
   test('the timeout bounds an answer that trickles', async () => {
     const trickles = new Set<NodeJS.Timeout>();
-    const server = createServer((_, response) => {
+    await using server = await answeringServer((response) => {
       response.writeHead(201, { 'Content-Type': 'application/json' });
       trickles.add(setInterval(() => response.write(' '), 10));
     });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const address = server.address();
-    if (address === null || typeof address === 'string') throw new Error('no port');
-    const sms = adapter({ baseUrl: `http://127.0.0.1:${address.port}` });
-
+    const sms = adapter({ baseUrl: server.url });
     expect(await failureOf(sms.send(message, { timeoutMs: 100 }))).toMatchObject({ code: 'TIMEOUT' });
-
     for (const trickle of trickles) clearInterval(trickle);
-    server.closeAllConnections();
-    await new Promise((resolve) => server.close(resolve));
   });
 
   test('waits for a slow answer within the timeout', async () => {
@@ -160,11 +143,77 @@ describe('createTwilioSms', () => {
     }
   });
 
+  test('gives up when told to', async () => {
+    simulator.fail('twilio', { kind: 'slow', delayMs: 60_000, times: 1 });
+    const options = { ...patient, signal: AbortSignal.timeout(50) };
+    expect(await failureOf(adapter().send(message, options))).toMatchObject({ code: 'ABORTED' });
+  });
+
   test('sends hundreds at once', async () => {
     const sms = adapter();
     const sent = await Promise.all(
       Array.from({ length: 500 }, (_, index) => sms.send({ ...message, body: `number ${index}` }, patient)),
     );
     expect(new Set(sent.map(({ providerMessageId }) => providerMessageId)).size).toBe(500);
+  });
+});
+
+describe('findSent', () => {
+  const asked = { to: '+14155550188', body: 'SOS 1' };
+  const find = (change: { to?: string; body?: string; since?: number } = {}) =>
+    adapter().findSent?.({ ...asked, since: Date.now() - 10_000, ...change }, patient);
+
+  test.each([{ kind: 'dropped' } as const, { kind: 'slow', delayMs: 60_000 } as const])(
+    'R3.6 knows a message that was taken though its answer was lost (%j)',
+    async (script) => {
+      const sent = { ...asked, body: `SOS ${script.kind}` };
+      simulator.fail('twilio', { ...script, times: 1 });
+      await failureOf(adapter().send(sent, { timeoutMs: 300 }));
+      const [kept] = simulator.outbox({ to: asked.to, limit: 1 });
+      expect(await find(sent)).toEqual({ providerMessageId: kept?.id });
+    },
+  );
+
+  test('knows none that was never taken', async () => {
+    simulator.fail('twilio', { kind: 'down', times: 1 });
+    await failureOf(adapter().send({ ...asked, body: 'SOS 2' }, patient));
+    expect(await find({ body: 'SOS 2' })).toBeNull();
+  });
+
+  test('another text, another number, or an earlier one is not it', async () => {
+    const { providerMessageId } = await adapter().send(asked, patient);
+    expect(await find()).toEqual({ providerMessageId });
+    expect(await find({ since: Date.now() })).toEqual({ providerMessageId });
+    expect(await find({ body: 'SOS' })).toBeNull();
+    expect(await find({ to: '+14155550189' })).toBeNull();
+    expect(await find({ since: Date.now() + 2000 })).toBeNull();
+  });
+
+  test('one that Twilio has given up is to be sent again', async () => {
+    const given = (status: string) => ({
+      sid: `SM${status}`,
+      body: asked.body,
+      status,
+      date_created: new Date().toUTCString().replace('GMT', '+0000'),
+    });
+    const messages = ['failed', 'undelivered', 'canceled'].map(given);
+    let listed = messages;
+    await using server = await answeringServer((response) =>
+      response.end(JSON.stringify({ messages: listed, next_page_uri: null })),
+    );
+    const sms = adapter({ baseUrl: server.url });
+    const since = Date.now() - 10_000;
+    expect(await sms.findSent?.({ ...asked, since }, patient)).toBeNull();
+    listed = [...messages, given('delivered')];
+    expect(await sms.findSent?.({ ...asked, since }, patient)).toEqual({ providerMessageId: 'SMdelivered' });
+  });
+
+  test('fails as a send does', async () => {
+    simulator.fail('twilio', { kind: '500', times: 1 });
+    const failed = await failureOf(Promise.resolve(find()));
+    expect(failed).toMatchObject({ code: '20500', permanent: false });
+    simulator.fail('twilio', { kind: 'slow', delayMs: 60_000, times: 1 });
+    const late = adapter().findSent?.({ ...asked, since: 0 }, { timeoutMs: 50 });
+    expect(await failureOf(Promise.resolve(late))).toMatchObject({ code: 'TIMEOUT' });
   });
 });

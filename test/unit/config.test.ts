@@ -26,6 +26,10 @@ const production: Env = {
   TWILIO_ACCOUNT_SID: 'AC1',
   TWILIO_AUTH_TOKEN: 't',
   TWILIO_FROM: '+1',
+  MSG91_AUTH_KEY: 'k',
+  MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
+  PAGERDUTY_ROUTING_KEY: 'r'.repeat(32),
+  ONCALL_PHONE: '+919811111111',
 };
 
 describe('loadConfig', () => {
@@ -104,10 +108,26 @@ describe('loadConfig', () => {
       'TWILIO_ACCOUNT_SID',
       'TWILIO_AUTH_TOKEN',
       'TWILIO_FROM',
+      'MSG91_AUTH_KEY',
+      'MSG91_SOS_TEMPLATE_ID',
+      'PAGERDUTY_ROUTING_KEY',
+      'ONCALL_PHONE',
     ];
     const env = { ...production, SANDBOX_PROVIDERS: 'true' };
     for (const key of taken) Object.assign(env, { [key]: development[key] });
     expect(keysOf(env)).toEqual(new Set([...taken, 'SANDBOX_PROVIDERS']));
+  });
+
+  test('refuses what MSG91, PagerDuty or a phone network would refuse later', () => {
+    const bad = {
+      // India's DLT ids look like this; MSG91 takes one and sends nothing
+      MSG91_SOS_TEMPLATE_ID: '1107160000000000001',
+      MSG91_SENDER_ID: 'RIDE-1',
+      PAGERDUTY_ROUTING_KEY: 'short',
+      ONCALL_PHONE: '98111 11111',
+      TWILIO_VOICE_FROM: 'RIDE',
+    };
+    expect(keysOf(bad)).toEqual(new Set(Object.keys(bad)));
   });
 
   test('production refuses a short secret', () => {

@@ -1,0 +1,48 @@
+import type { Config } from '../config.ts';
+import { createMsg91Sms } from './msg91-sms.ts';
+import type { Pager } from './pager.ts';
+import { createPagerDuty } from './pagerduty.ts';
+import type { SmsProvider } from './sms.ts';
+import { createTwilioSms } from './twilio-sms.ts';
+import { createTwilioVoice } from './twilio-voice.ts';
+import type { VoiceProvider } from './voice.ts';
+
+/** Our name of the template that contacts get in an SOS. */
+export const SOS_TEMPLATE = 'sos';
+
+/** What an SOS reaches people by. */
+export interface SosProviders {
+  /** In the order in which they are tried (R4.2). */
+  sms: readonly SmsProvider[];
+  voice: VoiceProvider;
+  pager: Pager;
+}
+
+/** The providers of an SOS as they are configured. Throws when the Twilio account SID is not one. */
+export function createSosProviders(config: Config): SosProviders {
+  const account = {
+    accountSid: config.twilioAccountSid,
+    authToken: config.twilioAuthToken,
+    ...given('baseUrl', config.twilioBaseUrl),
+  };
+  return {
+    sms: [
+      createTwilioSms({ ...account, from: config.twilioFrom }),
+      createMsg91Sms({
+        authKey: config.msg91AuthKey,
+        templates: { [SOS_TEMPLATE]: config.msg91SosTemplateId },
+        ...given('senderId', config.msg91SenderId),
+        ...given('baseUrl', config.msg91BaseUrl),
+      }),
+    ],
+    voice: createTwilioVoice({ ...account, from: config.twilioVoiceFrom ?? config.twilioFrom }),
+    pager: createPagerDuty({
+      routingKey: config.pagerdutyRoutingKey,
+      ...given('baseUrl', config.pagerdutyBaseUrl),
+    }),
+  };
+}
+
+function given<K extends string>(key: K, value: string | undefined): Partial<Record<K, string>> {
+  return value === undefined ? {} : ({ [key]: value } as Record<K, string>);
+}

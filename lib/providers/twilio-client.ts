@@ -1,0 +1,109 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import twilio from 'twilio';
+import type { CallOptions } from './deadline.ts';
+import { withDeadline } from './deadline.ts';
+import { createHttpClient, isPermanentStatus, trimSlashes } from './http.ts';
+import { ProviderError } from './provider-error.ts';
+
+/** How to reach a Twilio account. */
+export interface TwilioAccountOptions {
+  accountSid: string;
+  authToken: string;
+  /** Replaces `https://api.twilio.com`, for a simulator or an egress proxy. */
+  baseUrl?: string;
+}
+
+/** Twilio's own client, one call at a time. */
+export interface TwilioClient {
+  /** Makes one call within the options' limits; rejects with a ProviderError of `provider`. */
+  call<T>(options: CallOptions, use: (client: twilio.Twilio) => Promise<T>): Promise<T>;
+}
+
+/** Codes that a retry may cure although Twilio sends them with a 400: our sender's queue is full. */
+const TRANSIENT_CODES = new Set(['21611']);
+
+/** Throws when the account SID is none. Errors: https://www.twilio.com/docs/api/errors */
+export function createTwilioClient(provider: string, options: TwilioAccountOptions): TwilioClient {
+  // The client's methods take no timeout or signal, so each call's signal travels beside the call.
+  const callSignal = new AsyncLocalStorage<AbortSignal>();
+  const client = twilio(options.accountSid, options.authToken, {
+    httpClient: new TwilioHttpClient(callSignal, options.baseUrl),
+  });
+  return {
+    call: (callOptions, use) =>
+      withDeadline(provider, callOptions, async (signal) => {
+        try {
+          return await callSignal.run(signal, () => use(client));
+        } catch (error) {
+          if (error instanceof twilio.RestException) throw refused(provider, error);
+          throw error;
+        }
+      }),
+  };
+}
+
+type RequestOptions<T> = Parameters<typeof twilio.RequestClient.prototype.request<T>>[0];
+type Answer<T> = Awaited<ReturnType<typeof twilio.RequestClient.prototype.request<T>>>;
+
+/**
+ * The HTTP client below Twilio's own: with our connections, a base URL of ours, and the signal of the call that a request
+ * belongs to. https://www.twilio.com/docs/libraries/node/custom-http-clients-node
+ */
+class TwilioHttpClient extends twilio.RequestClient {
+  readonly #send = createHttpClient();
+  readonly #callSignal: AsyncLocalStorage<AbortSignal>;
+  readonly #baseUrl: string | undefined;
+
+  constructor(callSignal: AsyncLocalStorage<AbortSignal>, baseUrl: string | undefined) {
+    super();
+    this.#callSignal = callSignal;
+    this.#baseUrl = baseUrl;
+  }
+
+  override async request<T>(options: RequestOptions<T>): Promise<Answer<T>> {
+    const { method, uri, username = '', password = '', headers, params, data } = options;
+    const query = params ? `?${formOf(params)}` : '';
+    const {
+      status,
+      headers: answered,
+      text,
+    } = await this.#send(
+      {
+        method: method.toUpperCase(),
+        url: (this.#baseUrl ? rebase(uri, this.#baseUrl) : uri) + query,
+        headers: {
+          ...headers,
+          Authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+        },
+        ...(data ? { body: formOf(data) } : {}),
+      },
+      this.#callSignal.getStore(),
+    );
+    // Twilio's client reads JSON itself from an answer that is text
+    return { statusCode: status, body: text as T, headers: answered };
+  }
+}
+
+function formOf(fields: object): string {
+  const form = new URLSearchParams();
+  for (const [name, value] of Object.entries(fields)) {
+    for (const each of Array.isArray(value) ? value : [value]) form.append(name, String(each));
+  }
+  return form.toString();
+}
+
+/** Swaps the origin whatever it is: an edge or region setting changes Twilio's host name. */
+function rebase(url: string, baseUrl: string): string {
+  const { pathname, search } = new URL(url);
+  return trimSlashes(baseUrl) + pathname + search;
+}
+
+/**
+ * Twilio pairs its codes with fitting statuses (20003 with 401, 21211 with 400, 20429 with 429) and keeps
+ * adding codes, so the status decides and the list of codes holds the exceptions only.
+ */
+function refused(provider: string, { status, code }: { status: number; code?: number }): ProviderError {
+  const name = code === undefined ? `HTTP_${status}` : String(code);
+  const permanent = isPermanentStatus(status) && !TRANSIENT_CODES.has(name);
+  return new ProviderError({ provider, code: name, permanent, status });
+}
