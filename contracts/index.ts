@@ -1,12 +1,22 @@
 /** Every action and event that services offer each other, by service. */
 import type { z } from 'zod';
 import { accounts } from './accounts.ts';
+import { admin } from './admin.ts';
 import type { ErrorCode } from './errors.ts';
 import { location } from './location.ts';
 import { notify } from './notify.ts';
 import { trips } from './trips.ts';
 
-export const contracts = { accounts, trips, location, notify, api: none(), gateway: none(), monitor: none() };
+export const contracts = {
+  accounts,
+  trips,
+  location,
+  notify,
+  admin,
+  api: none(),
+  gateway: none(),
+  monitor: none(),
+};
 
 function none() {
   return { actions: {}, events: {} };

@@ -5,19 +5,23 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from 'helmet';
 import type { Redis } from 'ioredis';
+import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
+import { clientIp } from '../../lib/client-ip.ts';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
 import { defineService, type Mixin, type RestRoute } from '../../lib/define-service.ts';
 import { AppError, errorStatus, publicError } from '../../lib/errors.ts';
+import type { FeedReader } from '../../lib/feed-reader.ts';
 import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
 import type { Caller, Permission } from '../../lib/permissions.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { isHostile } from '../../lib/validate.ts';
+import { feedReader } from '../../mixins/feed-reader.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
-import { clientIp } from './client-ip.ts';
 import { docsRoutes } from './docs-routes.ts';
+import { EventStreams } from './event-streams.ts';
 
 /** What moleculer-web passes to its hooks, as far as it is used here. */
 interface Request extends IncomingMessage {
@@ -35,6 +39,7 @@ interface Door {
   sessions: Sessions;
   perUser: RateLimit;
   perIp: RateLimit;
+  eventStreams: EventStreams;
   routes: { opts: { autoAliases?: boolean } }[];
   regenerateAutoAliases(route: unknown): void;
   logger: Log;
@@ -53,11 +58,14 @@ function mergeParams(_ctx: Context, _route: unknown, req: Request): void {
   req.$params = { ...req.query, ...body, ...req.$params.params };
 }
 
+const bearerOf = (req: Request): string | undefined =>
+  /^Bearer (\S+)$/i.exec(req.headers.authorization ?? '')?.[1];
+
 async function authenticate(this: Door, ctx: Context, _route: unknown, req: Request): Promise<Caller | null> {
   const ip = clientIp(req.socket.remoteAddress, req.headers['x-forwarded-for'], this.config.trustedProxies);
   ctx.meta.ip = ip;
   const { rest, permissions } = req.$action ?? {};
-  const [, token] = /^Bearer (\S+)$/i.exec(req.headers.authorization ?? '') ?? [];
+  const token = bearerOf(req);
   try {
     const caller = token === undefined ? null : await this.sessions.resolve(token);
     if (!rest?.unlimited) await (caller ? this.perUser(caller.id) : this.perIp(ip));
@@ -118,6 +126,16 @@ async function outbox(this: Door, req: Request, res: ServerResponse): Promise<vo
   sendJson(res, answer.status, await answer.json());
 }
 
+function streamEvents(this: Door, req: Request, res: ServerResponse): Promise<void> {
+  const token = bearerOf(req);
+  return this.eventStreams.serve({
+    req,
+    res,
+    caller: req.$ctx?.meta.user,
+    resolve: () => this.sessions.resolve(token),
+  });
+}
+
 /** moleculer-web, its own management actions switched off. */
 const gateway: Mixin = {
   mixins: [ApiGateway],
@@ -133,6 +151,16 @@ const limits: Mixin<Pick<Door, 'perUser' | 'perIp'>> = {
   },
 };
 
+const eventStreams: Mixin<{ eventStreams: EventStreams }> = {
+  created(this: Door & { broker: ServiceBroker; feedReader: FeedReader }) {
+    this.eventStreams = new EventStreams({
+      feed: this.feedReader,
+      onTrouble: (text, error) => this.logger.warn(text, { error }),
+    });
+    healthOf(this.broker).onDrain(async () => this.eventStreams.drain());
+  },
+};
+
 /** Routes are complete when the broker says it is up; moleculer-web alone would be half a second late. */
 const routesAtStart = {
   events: {
@@ -145,7 +173,7 @@ const routesAtStart = {
 export default defineService({
   name: 'api',
   // The last is made and started first, and stopped last: Redis is there before the door opens, and until it has closed
-  mixins: [gateway, routesAtStart as Mixin, limits, sessions()],
+  mixins: [gateway, routesAtStart as Mixin, limits, eventStreams, feedReader(), sessions()],
 
   settings: (config) => ({
     port: config.apiPort,
@@ -188,6 +216,16 @@ export default defineService({
         onBeforeCall: mergeParams,
         authentication: true,
         onAfterCall: answerStatus,
+        aliases: {
+          'GET /admin/events/stream'(
+            this: Door,
+            req: Request,
+            res: ServerResponse,
+            next: (error: unknown) => void,
+          ) {
+            streamEvents.call(this, req, res).catch(next);
+          },
+        },
       },
       {
         path: '/',
@@ -216,4 +254,13 @@ export default defineService({
   methods: { authenticate },
 
   actions: {},
+
+  events: {
+    'session.revoked': {
+      everyNode: true,
+      handler(ctx) {
+        this.eventStreams.cut(ctx.params.userId, ctx.params.sessionId);
+      },
+    },
+  },
 });
