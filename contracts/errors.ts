@@ -45,6 +45,10 @@ export const errorCatalogue = {
     message: 'Your documents must be approved before you can accept trips.',
   },
 
+  // Share links
+  SHARE_INVALID: { status: 404, message: 'This link is not valid, or not any more.' },
+  TOO_MANY_SHARES: { status: 409, message: 'This trip has as many links as it may have. Revoke one first.' },
+
   // Locations
   LOCATION_INVALID: { status: 400, message: 'The location update has missing or impossible values.' },
   LOCATION_AHEAD: { status: 400, message: 'The timestamp is more than 60 s ahead of the server.' },

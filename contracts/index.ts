@@ -1,6 +1,7 @@
 /** Every action and event that services offer each other, by service. */
 import type { z } from 'zod';
 import { accounts } from './accounts.ts';
+import { admin } from './admin.ts';
 import type { ErrorCode } from './errors.ts';
 import { location } from './location.ts';
 import { notify } from './notify.ts';
@@ -14,6 +15,7 @@ export const contracts = {
   notify,
   sos,
   'sos-worker': sosWorker,
+  admin,
   api: none(),
   gateway: none(),
   monitor: none(),

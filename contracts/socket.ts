@@ -1,7 +1,8 @@
-/** The default namespace of the Socket.IO door: what clients may send, what they get. */
+/** The Socket.IO door: what clients may send and what they get, the default namespace first. */
 import { z } from 'zod';
 import { epochMs, tripId } from './common.ts';
 import type { PublicError } from './errors.ts';
+import { type DeliveredEvent, type FeedDigest, feedCursor, feedFilter } from './feed.ts';
 import { position, type Update } from './location.ts';
 import { type AlertStatus, alertId, sos } from './sos.ts';
 import type { TripStatus } from './trips.ts';
@@ -60,3 +61,29 @@ export interface ServerToClient {
   }) => void;
   'server:drain': (drain: { reconnectInMs: number }) => void;
 }
+
+/** `/admin`, client → server. */
+export const adminEvents = {
+  /** Events that match from now on, or from after `after`. Again: the new filter, going on where the old one was. */
+  subscribe: feedFilter.extend({ after: feedCursor.optional() }),
+};
+
+/** `cursor`: what is sent comes after it. */
+export type SubscribeAck = { ok: true; cursor: string } | { ok: false; error: PublicError };
+
+export interface AdminClientToServer {
+  subscribe: (payload: z.input<typeof adminEvents.subscribe>, ack: (answer: SubscribeAck) => void) => void;
+}
+
+export interface AdminServerToClient {
+  /** In the feed's order. */
+  events: (events: DeliveredEvent[]) => void;
+  /** A storm: of these only the counts are sent; the list at GET /admin/events has each. */
+  digest: (digest: FeedDigest) => void;
+  /** Events after the last seen one are no longer kept. What is sent from now on comes after `cursor`. */
+  resync: (resync: { cursor: string }) => void;
+  'server:drain': (drain: { reconnectInMs: number }) => void;
+}
+
+/** `/share`: one trip, as a contact with a link sees it. Clients send nothing. */
+export type ShareServerToClient = Pick<ServerToClient, 'location' | 'trip' | 'server:drain'>;

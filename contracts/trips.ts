@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bookingId, isoTime, latLng, mayRefuse, tripId, userId } from './common.ts';
+import { bookingId, epochMs, isoTime, latLng, mayRefuse, nothing, tripId, userId } from './common.ts';
 
 /** `requested` is a booking that nobody has accepted yet. */
 export const tripStatus = z.enum(['requested', 'scheduled', 'active', 'ended', 'cancelled']);
@@ -35,6 +35,9 @@ export const trip = z
   .meta({ id: 'Trip' });
 export type Booking = z.infer<typeof booking>;
 export type Trip = z.infer<typeof trip>;
+
+/** Names a share link to its rider; nobody can watch with it. */
+const shareId = z.string();
 
 const byId = z.object({ id: tripId });
 const stepRefusals = mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN', 'TRIP_WRONG_STATE');
@@ -107,6 +110,44 @@ export const trips = {
         next: tripId.nullable().describe('Pass it as `after`; null on the last page'),
       }),
     },
+    share: {
+      summary: 'A link that shows the live trip to whoever has it, without a login; for the rider.',
+      errors: mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN', 'TRIP_WRONG_STATE', 'TOO_MANY_SHARES'),
+      params: z.object({
+        id: tripId,
+        ttlMinutes: z
+          .number()
+          .int()
+          .min(1)
+          .max(1440)
+          .describe('How long it works, at most: it ends with the trip'),
+      }),
+      result: z.object({
+        id: shareId,
+        token: z.string().describe('Shown this once'),
+        url: z.string(),
+        expiresAt: isoTime,
+      }),
+    },
+    shares: {
+      summary: 'The links of a trip that work, without their tokens; for the rider.',
+      errors: mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN'),
+      params: byId,
+      result: z.object({
+        shares: z.array(z.object({ id: shareId, createdAt: isoTime, expiresAt: isoTime })),
+      }),
+    },
+    unshare: {
+      summary: 'Revokes a link, by its token or its id: who watches is cut off.',
+      errors: mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN', 'SHARE_INVALID'),
+      params: z.object({ id: tripId, token: z.string().min(1).max(100) }),
+      result: nothing,
+    },
+    /** For the door that shows a shared trip: what its contacts may know of its state. */
+    status: {
+      params: byId,
+      result: z.object({ status: tripStatus, at: epochMs.describe('Since when; now, before its start') }),
+    },
     /**
      * May the caller watch or drive this trip? Answers with who is on it, else refuses with
      * TRIP_NOT_FOUND or TRIP_FORBIDDEN.
@@ -121,5 +162,7 @@ export const trips = {
     'trip.started': tripHappened,
     'trip.ended': tripHappened,
     'trip.cancelled': tripHappened,
+    /** A link was revoked: whoever watches with it is cut off. `hash` as mixins/shares.ts keeps it. */
+    'share.revoked': z.object({ hash: z.string() }),
   },
 };

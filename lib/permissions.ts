@@ -1,4 +1,4 @@
-import type { Role } from '../contracts/common.ts';
+import { adminRoles, type Role } from '../contracts/common.ts';
 import { AppError } from './errors.ts';
 
 /** Who calls, as the door found out; in `ctx.meta.user`. */
@@ -18,6 +18,9 @@ export interface Caller {
  * `internal`: our own services only; such an action has no route.
  */
 export type Permission = 'public' | 'user' | 'internal' | readonly Role[];
+
+export const isAdmin = ({ role }: Pick<Caller, 'role'>): boolean =>
+  adminRoles.some((admin) => admin === role);
 
 /** Throws UNAUTHENTICATED or FORBIDDEN unless the caller may. */
 export function requirePermission(permission: Permission, caller: Caller | null | undefined): void {

@@ -5,7 +5,7 @@ const secretKey =
 /** `+` (in a URL `%2B`) and 7 to 15 digits, also when spaces, dots, dashes or brackets stand between them; or 10 or 12
  * digits alone, as national numbers are written (13 are a time in ms). */
 const phoneLike = /(?:\+|%2B)\d(?:[\s().-]{0,2}\d){6,14}|(?<![\d.:a-z_-])\d{10}(?:\d{2})?(?![\d.a-z_-])/gi;
-const tokenLike = /v1\.usr_[0-9a-z]+\.[0-9a-z]+\.[\w-]+|Bearer\s+[\w.~+/-]+=*/gi;
+const tokenLike = /shr_[0-9a-z]{26}|v1\.usr_[0-9a-z]+\.[0-9a-z]+\.[\w-]+|Bearer\s+[\w.~+/-]+=*/gi;
 
 const cleanText = (text: string): string => text.replace(tokenLike, '[token]').replace(phoneLike, '[phone]');
 

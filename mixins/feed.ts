@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis';
 import type { Service } from 'moleculer';
 import type { FeedEvent } from '../contracts/feed.ts';
 import type { Mixin } from '../lib/define-service.ts';
+import { feedKeys, feedMaxLength } from '../lib/feed-stream.ts';
 import { redis } from './redis.ts';
 import type { Collection } from './store.ts';
 
@@ -15,8 +16,6 @@ export interface WithPending {
   hasPending: boolean;
 }
 
-export const feedKey = '{feed}:events';
-
 /**
  * Appends what is newer than the entity's last version, oldest first. Twice is once, late never reorders.
  * KEYS: stream, hash of versions. ARGV: entity id, then version, kind, at, data for each event.
@@ -27,7 +26,7 @@ local appended = 0
 for i = 2, #ARGV, 4 do
   local version = tonumber(ARGV[i])
   if version > last then
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', 1000000, '*', 'kind', ARGV[i + 1], 'at', ARGV[i + 2], 'data', ARGV[i + 3])
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ${feedMaxLength}, '*', 'kind', ARGV[i + 1], 'at', ARGV[i + 2], 'data', ARGV[i + 3])
     last = version
     appended = appended + 1
   end
@@ -63,7 +62,7 @@ export function feed(): Mixin<FeedFields> {
       event.at,
       JSON.stringify(event.data),
     ]);
-    await service.sosRedis.appendToFeed?.(feedKey, '{feed}:versions', id, ...args);
+    await service.sosRedis.appendToFeed?.(feedKeys.stream, feedKeys.versions, id, ...args);
     // Only if no further event joined meanwhile: then the next publish takes all of them off
     await service.store.update(
       { _id: id, version: record.version },

@@ -7,19 +7,22 @@ import helmet from 'helmet';
 import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
 import { contracts } from '../../contracts/index.ts';
+import { clientIp } from '../../lib/client-ip.ts';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
 import { defineService, type Mixin, type RestRoute } from '../../lib/define-service.ts';
 import { AppError, errorStatus, publicError } from '../../lib/errors.ts';
+import type { FeedReader } from '../../lib/feed-reader.ts';
 import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
 import type { Caller, Permission } from '../../lib/permissions.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import type { RedisConnection } from '../../lib/redis-client.ts';
 import { isHostile } from '../../lib/validate.ts';
+import { feedReader } from '../../mixins/feed-reader.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
-import { clientIp } from './client-ip.ts';
 import { docsRoutes } from './docs-routes.ts';
+import { EventStreams } from './event-streams.ts';
 import { letGo } from './let-go.ts';
 
 /** What moleculer-web passes to its hooks, as far as it is used here. */
@@ -38,6 +41,7 @@ interface Door {
   sessions: Sessions;
   perUser: RateLimit;
   perIp: RateLimit;
+  eventStreams: EventStreams;
   routes: { opts: { autoAliases?: boolean } }[];
   regenerateAutoAliases(route: unknown): void;
   logger: Log;
@@ -88,11 +92,14 @@ async function mergeAnything(this: Door, _ctx: Context, _route: unknown, req: Re
   req.$params = { ...params, via: 'rest', ...(key === undefined ? {} : { key }) };
 }
 
+const bearerOf = (req: Request): string | undefined =>
+  /^Bearer (\S+)$/i.exec(req.headers.authorization ?? '')?.[1];
+
 async function authenticate(this: Door, ctx: Context, _route: unknown, req: Request): Promise<Caller | null> {
   const ip = clientIp(req.socket.remoteAddress, req.headers['x-forwarded-for'], this.config.trustedProxies);
   ctx.meta.ip = ip;
   const { rest, permissions } = req.$action ?? {};
-  const [, token] = /^Bearer (\S+)$/i.exec(req.headers.authorization ?? '') ?? [];
+  const token = bearerOf(req);
   if (rest?.admits) {
     const admitted = await this.sessions.admit(token);
     if (admitted.standing === 'ended' && rest.admits !== 'ever') throw new AppError('UNAUTHENTICATED');
@@ -174,6 +181,16 @@ async function outbox(this: Door, req: Request, res: ServerResponse): Promise<vo
   sendJson(res, answer.status, await answer.json());
 }
 
+function streamEvents(this: Door, req: Request, res: ServerResponse): Promise<void> {
+  const token = bearerOf(req);
+  return this.eventStreams.serve({
+    req,
+    res,
+    caller: req.$ctx?.meta.user,
+    resolve: () => this.sessions.resolve(token),
+  });
+}
+
 /** moleculer-web, its own management actions switched off. */
 const gateway: Mixin<{ server: Server }> = {
   mixins: [ApiGateway],
@@ -186,6 +203,16 @@ const limits: Mixin<Pick<Door, 'perUser' | 'perIp'>> = {
     const { rateLimitPerUser, rateLimitPerIp } = this.config;
     this.perUser = rateLimit(this.redis, { name: 'user', points: rateLimitPerUser, durationS: 60 });
     this.perIp = rateLimit(this.redis, { name: 'ip', points: rateLimitPerIp, durationS: 60 });
+  },
+};
+
+const eventStreams: Mixin<{ eventStreams: EventStreams }> = {
+  created(this: Door & { broker: ServiceBroker; feedReader: FeedReader }) {
+    this.eventStreams = new EventStreams({
+      feed: this.feedReader,
+      onTrouble: (text, error) => this.logger.warn(text, { error }),
+    });
+    healthOf(this.broker).onDrain(async () => this.eventStreams.drain());
   },
 };
 
@@ -204,7 +231,7 @@ const finishWithinMs = 3000;
 export default defineService({
   name: 'api',
   // The last is made and started first, and stopped last: Redis is there before the door opens, and until it has closed
-  mixins: [gateway, routesAtStart as Mixin, limits, sessions()],
+  mixins: [gateway, routesAtStart as Mixin, limits, eventStreams, feedReader(), sessions()],
 
   settings: (config) => ({
     port: config.apiPort,
@@ -261,6 +288,16 @@ export default defineService({
         onBeforeCall: mergeParams,
         authentication: true,
         onAfterCall: answerStatus,
+        aliases: {
+          'GET /admin/events/stream'(
+            this: Door,
+            req: Request,
+            res: ServerResponse,
+            next: (error: unknown) => void,
+          ) {
+            streamEvents.call(this, req, res).catch(next);
+          },
+        },
       },
       {
         path: '/',
@@ -289,6 +326,15 @@ export default defineService({
   methods: { authenticate },
 
   actions: {},
+
+  events: {
+    'session.revoked': {
+      everyNode: true,
+      handler(ctx) {
+        this.eventStreams.cut(ctx.params.userId, ctx.params.sessionId);
+      },
+    },
+  },
 
   async started() {
     const { server, broker, config } = this;

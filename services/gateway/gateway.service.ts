@@ -5,15 +5,23 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import SocketIO from 'moleculer-io';
 import type { Server } from 'socket.io';
+import { clientIp } from '../../lib/client-ip.ts';
 import { defineService, type Mixin } from '../../lib/define-service.ts';
-import { AppError, publicError } from '../../lib/errors.ts';
+import { AppError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
+import { isAdmin } from '../../lib/permissions.ts';
+import { rateLimit } from '../../lib/rate-limit.ts';
+import { feedReader } from '../../mixins/feed-reader.ts';
 import { connectSubscriber, untilReady } from '../../mixins/redis.ts';
 import { sessions } from '../../mixins/sessions.ts';
+import { shares } from '../../mixins/shares.ts';
+import { type AdminSocket, adminNamespace, serveAdmins } from './admin-namespace.ts';
 import { answerEvents } from './answer-events.ts';
+import { refusalOf } from './handshake.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
-import { type ClientSocket, type GatewayParts, tripRoom } from './socket-handlers.ts';
+import { ShareDoor, shareNamespace } from './share-namespace.ts';
+import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from './socket-handlers.ts';
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
 
@@ -34,12 +42,13 @@ const socketIo: Mixin<{ io: Server }> = {
 
 export default defineService({
   name: 'gateway',
-  mixins: [socketIo, sessions()],
+  mixins: [socketIo, sessions(), shares(), feedReader()],
   state: () => ({
     // moleculer-io takes this one; its own would listen on every address and make a taken port an uncaught error
     server: createServer((_request, response) => response.writeHead(404).end()),
     parts: undefined as GatewayParts | undefined,
     outgoing: undefined as OutgoingBatch | undefined,
+    shareDoor: undefined as ShareDoor | undefined,
     /** When trips ended, as heard, ms. */
     ended: new Map<string, number>(),
     sweep: undefined as NodeJS.Timeout | undefined,
@@ -75,24 +84,25 @@ export default defineService({
     /** Called by moleculer-io for every handshake; what it throws refuses the connection. */
     async socketAuthorize(socket: ClientSocket): Promise<void> {
       try {
-        const { token } = socket.handshake.auth;
-        const caller = await this.sessions.resolve(typeof token === 'string' ? token : undefined);
-        const { socketEventsPerS, socketEventsBurst } = this.config;
-        const now = Date.now();
-        const bucket = new TokenBucket(socketEventsPerS, socketEventsBurst, now);
-        socket.data = { caller, token: String(token), checkedAt: now, bucket, driving: new Map() };
+        socket.data = await this.identify(socket.handshake.auth);
       } catch (error) {
-        const refusal = publicError(error);
-        throw Object.assign(new Error(refusal.message), { data: refusal });
+        throw refusalOf(error);
       }
+    },
+
+    /** Who a handshake's token belongs to, with the limits of a new connection. */
+    async identify({ token }: Record<string, unknown>): Promise<SocketState> {
+      const caller = await this.sessions.resolve(typeof token === 'string' ? token : undefined);
+      const { socketEventsPerS, socketEventsBurst } = this.config;
+      const now = Date.now();
+      const bucket = new TokenBucket(socketEventsPerS, socketEventsBurst, now);
+      return { caller, token: String(token), checkedAt: now, bucket, driving: new Map() };
     },
 
     async connected(socket: ClientSocket): Promise<void> {
       const { id, sessionId } = socket.data.caller;
       const { metrics } = this.broker;
       if (!this.parts) throw new AppError('UNAVAILABLE');
-      metrics.increment('gateway.connections');
-      socket.on('disconnect', () => metrics.decrement('gateway.connections'));
       answerEvents(socket, {
         parts: this.parts,
         maxBytes: this.config.socketPayloadKb * 1024,
@@ -104,17 +114,25 @@ export default defineService({
       await socket.join([`user:${id}`, `session:${sessionId}`]);
     },
 
+    /** The sockets of this node that belong to somebody's session. */
+    signedIn(): (ClientSocket | AdminSocket)[] {
+      const users = this.io.of('/').sockets.values() as Iterable<ClientSocket>;
+      return [...users, ...adminNamespace(this.io).sockets.values()];
+    },
+
     /** Cuts the sockets whose sessions have ended, a few at a time. */
     async checkSessions(): Promise<void> {
       const due = Date.now() - sessionCheckMs;
       // Events say it at once, and can be lost
       const { cursor, users } = await this.sessions.changedSince(this.changesCursor);
       this.changesCursor = cursor;
-      for (const socket of [...this.io.of('/').sockets.values()] as ClientSocket[]) {
-        if (socket.data.checkedAt > due && !users.has(socket.data.caller.id)) continue;
+      for (const socket of this.signedIn()) {
+        const { checkedAt, caller } = socket.data;
+        if (checkedAt > due && !users.has(caller.id) && caller.standing !== 'unknown') continue;
         socket.data.checkedAt = Date.now();
         try {
           socket.data.caller = await this.sessions.resolve(socket.data.token);
+          if (socket.nsp.name === '/admin' && !isAdmin(socket.data.caller)) socket.disconnect(true);
         } catch (error) {
           if (!(error instanceof AppError) || error.type !== 'UNAUTHENTICATED') throw error;
           socket.disconnect(true);
@@ -134,14 +152,16 @@ export default defineService({
     }): void {
       if (status === 'ended' || status === 'cancelled') this.ended.set(tripId, Date.now());
       this.io.local.to(tripRoom(tripId)).emit('trip', { tripId, status, at });
+      this.shareDoor?.tripChanged({ tripId, status, at });
     },
 
     /** Before anything stops: clients go elsewhere, and what they sent is handed on. */
     async drain(): Promise<void> {
       clearInterval(this.sweep);
-      this.io.local.emit('server:drain', { reconnectInMs: 1000 });
+      const namespaces = [this.io.of('/'), adminNamespace(this.io), shareNamespace(this.io)];
+      for (const { local } of namespaces) local.emit('server:drain', { reconnectInMs: 1000 });
       await this.outgoing?.flush();
-      this.io.local.disconnectSockets(true);
+      for (const { local } of namespaces) local.disconnectSockets(true);
       await this.outgoing?.flush();
       this.outgoing?.stop();
     },
@@ -178,18 +198,25 @@ export default defineService({
       everyNode: true,
       handler(ctx) {
         const { userId, sessionId } = ctx.params;
-        this.io.local
-          .in(sessionId === null ? `user:${userId}` : `session:${sessionId}`)
-          .disconnectSockets(true);
+        const room = sessionId === null ? `user:${userId}` : `session:${sessionId}`;
+        for (const namespace of [this.io.of('/'), adminNamespace(this.io)])
+          namespace.local.in(room).disconnectSockets(true);
       },
     },
     'profile.changed': {
       everyNode: true,
       handler(ctx) {
         // The role may have changed: look it up at the next sweep
-        for (const socket of this.io.of('/').sockets.values() as Iterable<ClientSocket>) {
+        for (const socket of this.signedIn()) {
           if (socket.data.caller.id === ctx.params.userId) socket.data.checkedAt = 0;
         }
+      },
+    },
+
+    'share.revoked': {
+      everyNode: true,
+      handler(ctx) {
+        this.shareDoor?.cut(ctx.params.hash);
       },
     },
   },
@@ -222,6 +249,7 @@ export default defineService({
       deliver: (update) => {
         metrics.increment('gateway.delivered.total');
         this.io.local.to(tripRoom(update.tripId)).emit('location', update);
+        this.shareDoor?.deliver(update);
       },
       onTrouble: (text, error) => logger.warn(text, { error }),
     });
@@ -249,18 +277,48 @@ export default defineService({
         socket.disconnect(true);
       });
     });
-    namespace.adapter.on('delete-room', (room: string) => {
-      if (room.startsWith('trip:'))
+    serveAdmins(this.io, {
+      feed: this.feedReader,
+      identify: (socket) => this.identify(socket.handshake.auth),
+      onRefused: (event, code) => metrics.increment('gateway.refused.total', { event, code }),
+      logger,
+    });
+    this.shareDoor = new ShareDoor(this.io, {
+      shares: this.shares,
+      calls: this,
+      limit: rateLimit(this.redis, { name: 'share', points: config.rateLimitPerIp, durationS: 60 }),
+      addressOf: ({ handshake: { address, headers } }) =>
+        clientIp(address, headers['x-forwarded-for'], config.trustedProxies),
+      watch: (tripId) => fanout.watch(tripId),
+      logger,
+    });
+    const counted = (socket: { on(event: 'disconnect', listener: () => void): unknown }) => {
+      metrics.increment('gateway.connections');
+      socket.on('disconnect', () => metrics.decrement('gateway.connections'));
+    };
+    namespace.on('connection', counted);
+    adminNamespace(this.io).on('connection', counted);
+    shareNamespace(this.io).on('connection', counted);
+    const watching = [namespace, shareNamespace(this.io)];
+    for (const { adapter } of watching) {
+      adapter.on('delete-room', (room: string) => {
+        if (!room.startsWith('trip:') || watching.some((other) => other.adapter.rooms.has(room))) return;
         fanout
           .unwatch(room.slice(5))
           .catch((error: unknown) => logger.warn('A channel stays subscribed', { error }));
-    });
+      });
+    }
     this.sweep = setInterval(() => {
       if (this.sweeping) return;
       this.sweeping = true;
-      this.checkSessions()
-        .catch((error: unknown) => logger.warn('Sessions of open sockets could not be checked', { error }))
-        .finally(() => (this.sweeping = false));
+      void Promise.all([
+        this.checkSessions().catch((error: unknown) =>
+          logger.warn('Sessions of open sockets could not be checked', { error }),
+        ),
+        this.shareDoor
+          ?.check()
+          .catch((error: unknown) => logger.warn('Open links could not be checked', { error })),
+      ]).finally(() => (this.sweeping = false));
     }, changesCheckMs);
     const catchUp = setInterval(() => {
       fanout

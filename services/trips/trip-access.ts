@@ -1,5 +1,4 @@
-import { adminRoles } from '../../contracts/common.ts';
-import type { Caller } from '../../lib/permissions.ts';
+import { type Caller, isAdmin } from '../../lib/permissions.ts';
 import type { TripStep } from './trip-state.ts';
 
 interface Parties {
@@ -7,7 +6,6 @@ interface Parties {
   driverId: string | null;
 }
 
-const isAdmin = ({ role }: Caller) => adminRoles.some((admin) => admin === role);
 const canSteer = ({ role }: Caller) => role === 'operations' || role === 'super-admin';
 
 /** Its rider, its driver and admins see a trip; only its driver drives it. */
@@ -19,6 +17,11 @@ export function mayAccess(trip: Parties, caller: Caller, as: 'watch' | 'drive'):
 /** Who sees the trip; and while nobody has taken the booking, drivers, who are to choose. */
 export function mayReadBooking(trip: Parties, caller: Caller): boolean {
   return mayAccess(trip, caller, 'watch') || (trip.driverId === null && caller.role === 'driver');
+}
+
+/** Links are the rider's: who drives could give them to anybody, and take them from the rider's contacts. */
+export function mayShare(trip: Parties, caller: Caller): boolean {
+  return caller.id === trip.riderId;
 }
 
 /** The driver starts and ends; rider and driver cancel; operations may end or cancel what got stuck. */

@@ -13,8 +13,9 @@ import { AppError } from '../../lib/errors.ts';
 import { randomId } from '../../lib/ids.ts';
 import type { Caller } from '../../lib/permissions.ts';
 import { feed, type WithPending } from '../../mixins/feed.ts';
+import { shareGraceMs, shares } from '../../mixins/shares.ts';
 import { store } from '../../mixins/store.ts';
-import { mayAccess, mayReadBooking, mayStep } from './trip-access.ts';
+import { mayAccess, mayReadBooking, mayShare, mayStep } from './trip-access.ts';
 import { allowedFrom, nextStatus, type TripStep } from './trip-state.ts';
 
 interface TripRecord extends WithPending, Omit<Trip, 'id' | 'driverId'> {
@@ -51,6 +52,9 @@ const requireCaller = (user: Caller | null | undefined): Caller => {
   return user;
 };
 
+/** Links of one trip at once. */
+const maxShares = 10;
+
 type TripEvent = 'trip.accepted' | 'trip.started' | 'trip.ended' | 'trip.cancelled';
 
 export default defineService({
@@ -63,6 +67,7 @@ export default defineService({
       { fields: ['hasPending'] },
       { fields: ['status', 'departAt'] },
     ]),
+    shares(),
     feed(),
   ],
 
@@ -123,6 +128,13 @@ export default defineService({
       await Promise.all([ctx.emit(event, payload), this.publishPending(tripId)]);
     },
 
+    /** A trip whose links the caller may manage. */
+    async sharedBy(ctx: RequestContext<{ id: string }>): Promise<TripRecord> {
+      const record = await this.tripById(ctx.params.id);
+      if (!mayShare(record, requireCaller(ctx.meta.user))) throw new AppError('TRIP_FORBIDDEN');
+      return record;
+    },
+
     /** Ends or cancels a trip: first where it is seen, then in its record. */
     async finish(
       ctx: RequestContext<{ id: string }>,
@@ -133,6 +145,10 @@ export default defineService({
       if (!mayStep(record, requireCaller(ctx.meta.user), step)) throw new AppError('TRIP_FORBIDDEN');
       await this.closeLocation(ctx, record, step);
       const trip = toTrip(await this.step(record, step, event, { endedAt: new Date().toISOString() }));
+      // Without this the door finds out when it looks at the trip's state
+      await this.shares
+        .endWithin(trip.id, shareGraceMs)
+        .catch((error: unknown) => ctx.logger.warn('Links outlive their trip', { tripId: trip.id, error }));
       await this.announce(ctx, event, trip);
       return trip;
     },
@@ -279,6 +295,56 @@ export default defineService({
         const found = await this.store.find(query, { sort: ['_id'], limit: limit + 1 });
         const page = found.slice(0, limit).map(toTrip);
         return { trips: page, next: found.length > limit ? (page.at(-1)?.id ?? null) : null };
+      },
+    },
+
+    share: {
+      permissions: 'user',
+      rest: { method: 'POST', path: '/trips/:id/shares', status: 201 },
+      async handler(ctx) {
+        const { _id: tripId, riderId, status } = await this.sharedBy(ctx);
+        if (status !== 'scheduled' && status !== 'active') throw new AppError('TRIP_WRONG_STATE');
+        const ttlMs = ctx.params.ttlMinutes * 60_000;
+        const made = await this.shares.create({ tripId, userId: riderId, ttlMs, max: maxShares });
+        const { hash: id, token, url } = made;
+        return { id, token, url, expiresAt: new Date(made.expiresAt).toISOString() };
+      },
+    },
+
+    shares: {
+      permissions: 'user',
+      rest: { method: 'GET', path: '/trips/:id/shares' },
+      async handler(ctx) {
+        const { _id: tripId } = await this.sharedBy(ctx);
+        const found = await this.shares.list(tripId);
+        return {
+          shares: found.map(({ hash, createdAt, expiresAt }) => ({
+            id: hash,
+            createdAt: new Date(createdAt).toISOString(),
+            expiresAt: new Date(expiresAt).toISOString(),
+          })),
+        };
+      },
+    },
+
+    unshare: {
+      permissions: 'user',
+      rest: { method: 'DELETE', path: '/trips/:id/shares/:token' },
+      async handler(ctx) {
+        const { _id: tripId } = await this.sharedBy(ctx);
+        const hash = await this.shares.revoke(tripId, ctx.params.token);
+        if (hash === null) throw new AppError('SHARE_INVALID');
+        await ctx.emit('share.revoked', { hash });
+        return null;
+      },
+    },
+
+    status: {
+      permissions: 'internal',
+      async handler(ctx) {
+        const { status, startedAt, endedAt } = await this.tripById(ctx.params.id);
+        const since = endedAt ?? startedAt;
+        return { status, at: since === null ? Date.now() : Date.parse(since) };
       },
     },
 

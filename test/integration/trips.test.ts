@@ -2,8 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { feedKeys } from '../../lib/feed-stream.ts';
 import { type DevelopmentRedis, startRedis } from '../../lib/standins/redis.ts';
-import { feedKey, type WithPending } from '../../mixins/feed.ts';
+import type { WithPending } from '../../mixins/feed.ts';
 import type { Collection } from '../../mixins/store.ts';
 import {
   type Answer,
@@ -64,7 +65,7 @@ interface Entry {
 /** The feed's events of one trip and its booking, in the feed's order. */
 const feedOf = (trip: { tripId?: string; bookingId: string }): Promise<Entry[]> =>
   withRedis(feedRedis.socketPath, async (redis) => {
-    const entries = await redis.xrange(feedKey, '-', '+');
+    const entries = await redis.xrange(feedKeys.stream, '-', '+');
     return entries
       .map(([, [, kind = '', , , , data = '{}']]) => ({ kind, data: JSON.parse(data) as Entry['data'] }))
       .filter(({ data }) => data['tripId'] === (trip.tripId ?? '-') || data['bookingId'] === trip.bookingId);

@@ -1,5 +1,11 @@
 import { io, type Socket } from 'socket.io-client';
-import type { ClientToServer, ServerToClient } from '../../contracts/socket.ts';
+import type {
+  AdminClientToServer,
+  AdminServerToClient,
+  ClientToServer,
+  ServerToClient,
+  ShareServerToClient,
+} from '../../contracts/socket.ts';
 import { eventually } from './eventually.ts';
 import type { System } from './system.ts';
 
@@ -99,15 +105,17 @@ export async function activeTrip(system: Doors): Promise<{ tripId: string; rider
 }
 
 export type ClientSocket = Socket<ServerToClient, ClientToServer>;
+export type AdminSocket = Socket<AdminServerToClient, AdminClientToServer>;
+export type ShareSocket = Socket<ShareServerToClient, Record<string, never>>;
 
 /** A real socket.io-client; rejects with the server's refusal. */
-export function connectSocket(system: Doors, token: string | undefined): Promise<ClientSocket> {
-  const socket: ClientSocket = io(system.socketUrl, {
-    auth: { token },
+function connectTo<S extends Socket>(url: string, auth: Record<string, unknown>): Promise<S> {
+  const socket = io(url, {
+    auth,
     transports: ['websocket'],
     reconnection: false,
     forceNew: true,
-  });
+  }) as S;
   return new Promise((resolve, reject) => {
     socket.once('connect', () => resolve(socket));
     socket.once('connect_error', (error) => {
@@ -116,3 +124,12 @@ export function connectSocket(system: Doors, token: string | undefined): Promise
     });
   });
 }
+
+export const connectSocket = (system: Doors, token: string | undefined): Promise<ClientSocket> =>
+  connectTo(system.socketUrl, { token });
+
+export const connectAdmin = (system: Doors, token: string | undefined): Promise<AdminSocket> =>
+  connectTo(`${system.socketUrl}/admin`, { token });
+
+export const connectShare = (system: Doors, share: unknown): Promise<ShareSocket> =>
+  connectTo(`${system.socketUrl}/share`, { share });

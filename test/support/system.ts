@@ -7,6 +7,7 @@ import { type Config, loadConfig } from '../../lib/config.ts';
 import { startStandins } from '../../lib/standins/index.ts';
 import { brokerOptions } from '../../moleculer.config.ts';
 import accounts from '../../services/accounts/accounts.service.ts';
+import admin from '../../services/admin/admin.service.ts';
 import api from '../../services/api/api.service.ts';
 import gateway from '../../services/gateway/gateway.service.ts';
 import location from '../../services/location/location.service.ts';
@@ -14,7 +15,7 @@ import monitor from '../../services/monitor/monitor.service.ts';
 import notify from '../../services/notify/notify.service.ts';
 import trips from '../../services/trips/trips.service.ts';
 
-const services = { accounts, api, gateway, location, monitor, notify, trips };
+const services = { accounts, admin, api, gateway, location, monitor, notify, trips };
 export type ServiceName = keyof typeof services;
 
 /** A running system of a test's own: real Redis, real sockets, the provider simulator, ports of its own. */

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { clientIp } from '../../../services/api/client-ip.ts';
+import { clientIp } from '../../lib/client-ip.ts';
 
 test('without proxies of ours the header is only a claim', () => {
   expect(clientIp('10.0.0.1', '1.2.3.4', 0)).toBe('10.0.0.1');

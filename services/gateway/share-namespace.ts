@@ -1,0 +1,171 @@
+/**
+ * `/share`: one trip, or one alert, for whoever has its link. Sends its state and positions, nothing of who is on it, and
+ * takes nothing. A link ends when it expires, is revoked, or some time after its trip.
+ */
+import type { Namespace, Server, Socket } from 'socket.io';
+import type { ActionResult } from '../../contracts/index.ts';
+import type { Update } from '../../contracts/location.ts';
+import type { ShareServerToClient } from '../../contracts/socket.ts';
+import type { Calls, Log } from '../../lib/context.ts';
+import { AppError, isConnectionTrouble } from '../../lib/errors.ts';
+import type { RateLimit } from '../../lib/rate-limit.ts';
+import { type Share, type Shares, shareGraceMs } from '../../mixins/shares.ts';
+import { handshake } from './handshake.ts';
+import { tripRoom } from './socket-handlers.ts';
+
+interface ShareState {
+  share: Share;
+  /** The link's end, or some time after the trip's, ms. */
+  endsAt: number;
+  /** When the link was last seen to be good, ms. */
+  checkedAt: number;
+  /** Has the client been told how things are? */
+  isTold: boolean;
+}
+
+type Nothing = Record<string, never>;
+type ShareSocket = Socket<Nothing, ShareServerToClient, Nothing, ShareState>;
+type ShareNamespace = Namespace<Nothing, ShareServerToClient, Nothing, ShareState>;
+type TripState = ActionResult<'trips.status'>;
+
+export interface ShareOptions {
+  shares: Shares;
+  calls: Calls;
+  /** Counts handshakes of an address. */
+  limit: RateLimit;
+  addressOf(socket: ShareSocket): string;
+  /** Resolves when the trip's next update will reach this node's room. */
+  watch(tripId: string): Promise<void>;
+  logger: Log;
+}
+
+/** Open links are looked up again after this time, ms: the hint that one was revoked can be lost. */
+const checkEveryMs = 30_000;
+/** What could not be told is tried again after this time, ms. */
+const tellAgainMs = 5000;
+
+export const shareNamespace = (io: Server): ShareNamespace => io.of('/share');
+
+/** The positions of whoever raised an alert, for those who have its link. */
+export const alertRoom = (alertId: string): string => `alert:${alertId}`;
+const shareRoom = (hash: string): string => `share:${hash}`;
+
+/** When a link ends for the trip's sake, ms: even if nobody could write that down when the trip ended. */
+const endBy = ({ status, at }: TripState): number =>
+  status === 'ended' || status === 'cancelled' ? at + shareGraceMs : Infinity;
+
+export class ShareDoor {
+  readonly #namespace: ShareNamespace;
+  readonly #options: ShareOptions;
+
+  constructor(io: Server, options: ShareOptions) {
+    this.#namespace = shareNamespace(io);
+    this.#options = options;
+    this.#namespace.use(handshake((socket) => this.#admit(socket)));
+    this.#namespace.on('connection', (socket) => {
+      // No `next`: whatever it sends ends here
+      socket.use((packet: unknown[]) => {
+        const answer = packet.at(-1);
+        const error = { code: 'UNKNOWN_EVENT', message: 'No such event is known here.' };
+        if (typeof answer === 'function') Reflect.apply(answer, undefined, [{ ok: false, error }]);
+      });
+      void this.#welcome(socket);
+    });
+  }
+
+  /** A trip's update, to those who have its link. */
+  deliver(update: Update): void {
+    // Without a look at the room each update would be encoded for nobody
+    const room = tripRoom(update.tripId);
+    if (this.#namespace.adapter.rooms.has(room)) this.#namespace.local.to(room).emit('location', update);
+  }
+
+  tripChanged(change: TripState & { tripId: string }): void {
+    const room = tripRoom(change.tripId);
+    for (const id of this.#namespace.adapter.rooms.get(room) ?? []) {
+      const { data } = this.#namespace.sockets.get(id) ?? {};
+      if (data) data.endsAt = Math.min(data.endsAt, endBy(change));
+    }
+    this.#namespace.local.to(room).emit('trip', change);
+  }
+
+  /** The link was revoked. */
+  cut(hash: string): void {
+    this.#namespace.local.in(shareRoom(hash)).disconnectSockets(true);
+  }
+
+  /** Cuts those whose links have ended, and tells those who could not be told yet. */
+  async check(now = Date.now()): Promise<void> {
+    for (const socket of this.#namespace.sockets.values()) {
+      const { share, endsAt, checkedAt, isTold } = socket.data;
+      if (endsAt <= now) socket.disconnect(true);
+      else if (now - checkedAt >= (isTold ? checkEveryMs : tellAgainMs)) {
+        socket.data.checkedAt = now;
+        const found = await this.#options.shares.byHash(share.hash);
+        if (!found) socket.disconnect(true);
+        else {
+          socket.data.endsAt = Math.min(endsAt, found.expiresAt);
+          if (!isTold) await this.#tell(socket);
+        }
+      }
+    }
+  }
+
+  async #admit(socket: ShareSocket): Promise<void> {
+    const { shares } = this.#options;
+    await this.#options.limit(this.#options.addressOf(socket));
+    const share = await shares.resolve(socket.handshake.auth['share']).catch((error: unknown) => {
+      throw isConnectionTrouble(error) ? new AppError('UNAVAILABLE', { retryAfterS: 2 }) : error;
+    });
+    if (!share) throw new AppError('SHARE_INVALID');
+    const state = await this.#stateOf(share);
+    const endsAt = Math.min(share.expiresAt, state ? endBy(state) : Infinity);
+    if (endsAt <= Date.now()) throw new AppError('SHARE_INVALID');
+    socket.data = { share, endsAt, checkedAt: Date.now(), isTold: false };
+  }
+
+  /** Null when there is no trip, or nobody can say: an alert's link must work on the worst day. */
+  async #stateOf({ tripId, hash }: Share): Promise<TripState | null> {
+    if (tripId === null) return null;
+    try {
+      return await this.#options.calls.call('trips.status', { id: tripId }, { timeout: 2000 });
+    } catch (error) {
+      this.#options.logger.warn('The state of a shared trip is not known', { tripId, link: hash, error });
+      return null;
+    }
+  }
+
+  async #welcome(socket: ShareSocket): Promise<void> {
+    const { tripId, alertId, hash } = socket.data.share;
+    try {
+      await socket.join([
+        shareRoom(hash),
+        ...(tripId === null ? [] : [tripRoom(tripId)]),
+        ...(alertId === null ? [] : [alertRoom(alertId)]),
+      ]);
+      await this.#tell(socket);
+    } catch (error) {
+      this.#options.logger.warn('Who follows a link waits for its trip', { tripId, alertId, error });
+    }
+  }
+
+  /** How the trip stands, and where. In the room already: what comes between is delivered twice rather than not at all. */
+  async #tell(socket: ShareSocket): Promise<void> {
+    const { share } = socket.data;
+    const { tripId } = share;
+    if (tripId !== null) {
+      await this.#options.watch(tripId);
+      const [state, { last }] = await Promise.all([
+        this.#stateOf(share),
+        this.#options.calls.call('location.missed', { tripId }),
+      ]);
+      if (state) {
+        socket.emit('trip', { tripId, ...state });
+        socket.data.endsAt = Math.min(socket.data.endsAt, endBy(state));
+      }
+      if (last) socket.emit('location', last);
+      if (!state) return;
+    }
+    socket.data.isTold = true;
+  }
+}
