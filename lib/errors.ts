@@ -48,6 +48,12 @@ const foreignTypes = new Map<string, ErrorCode>([
 const connectionTrouble =
   /^(MaxRetriesPerRequestError|MongoNetworkError|MongoServerSelectionError)$|ECONNREFUSED|ECONNRESET|ENOENT.*\.sock|Connection is closed|Command timed out|Stream isn't writeable/;
 
+/** The called action surely did not begin: only then may a call be sent again, since most actions change something. */
+export const neverBegan = (error: unknown): boolean =>
+  error instanceof Errors.ServiceNotAvailableError ||
+  error instanceof Errors.QueueIsFullError ||
+  error instanceof Errors.BrokerDisconnectedError;
+
 /** Is Redis or the DB away, rather than something wrong in here? */
 export const isConnectionTrouble = (error: unknown): boolean =>
   typeof error === 'object' &&
