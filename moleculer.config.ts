@@ -3,11 +3,11 @@
  * moleculer-runner. `SERVICES=location` picks the role; without it a process runs everything.
  */
 import { hostname } from 'node:os';
-import { type BrokerOptions, type Context, Errors, type Middleware, type ServiceBroker } from 'moleculer';
+import type { BrokerOptions, Context, Middleware, ServiceBroker } from 'moleculer';
 import { setBrokerConfig } from './lib/broker-config.ts';
 import { type Config, ConfigError, loadConfig } from './lib/config.ts';
 import { AppContext } from './lib/context.ts';
-import { errorStatus } from './lib/errors.ts';
+import { errorStatus, neverBegan } from './lib/errors.ts';
 import { healthOf } from './lib/health.ts';
 import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
@@ -54,12 +54,6 @@ function drainFirst(broker: ServiceBroker): void {
     return stopped;
   };
 }
-
-/** The request surely did not begin: only then may it be sent again, since most actions change something. */
-const neverBegan = (error: unknown): boolean =>
-  error instanceof Errors.ServiceNotAvailableError ||
-  error instanceof Errors.QueueIsFullError ||
-  error instanceof Errors.BrokerDisconnectedError;
 
 /** Moleculer's options for one process. */
 export function brokerOptions(config: Config, middlewares: Middleware[] = []): BrokerOptions {

@@ -51,6 +51,12 @@ const foreignTypes = new Map<string, ErrorCode>([
 const connectionTrouble =
   /^(MaxRetriesPerRequestError|StoreUnavailableError|ClusterAllFailedError)$|ECONNREFUSED|ECONNRESET|ENOENT.*\.sock|Connection is closed|Command timed out|Command aborted due to connection close|Socket timeout|Stream isn't writeable|Cluster isn't ready|Cluster is ended|None of startup nodes|Too many Cluster redirections|^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|NOREPLICAS) /;
 
+/** The called action surely did not begin: only then may a call be sent again, since most actions change something. */
+export const neverBegan = (error: unknown): boolean =>
+  error instanceof Errors.ServiceNotAvailableError ||
+  error instanceof Errors.QueueIsFullError ||
+  error instanceof Errors.BrokerDisconnectedError;
+
 /** Is Redis or the DB away, rather than something wrong in here? */
 export const isConnectionTrouble = (error: unknown): boolean =>
   typeof error === 'object' &&

@@ -16,7 +16,12 @@ export function loggerOptions(config: Pick<Config, 'logLevel' | 'logFormat'>) {
         // pino takes fields first and the text second; Moleculer's own modules log the text first
         const fields =
           typeof first === 'string' ? rest.find((arg) => typeof arg === 'object' && arg !== null) : undefined;
-        if (typeof first !== 'string' || fields === undefined) Reflect.apply(method, this, [first, ...rest]);
+        const words = rest.filter((arg) => typeof arg === 'string');
+        // pino would drop them, and Moleculer puts an error's reason there
+        if (typeof first === 'string' && fields === undefined && words.length > 0 && !first.includes('%'))
+          Reflect.apply(method, this, [[first, ...words].join(' ')]);
+        else if (typeof first !== 'string' || fields === undefined)
+          Reflect.apply(method, this, [first, ...rest]);
         else Reflect.apply(method, this, [fields, first]);
       },
     },

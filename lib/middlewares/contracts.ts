@@ -1,7 +1,7 @@
 import type { Context, Middleware, Service } from 'moleculer';
 import { Errors } from 'moleculer';
 import { actionContract, eventContract } from '../../contracts/index.ts';
-import { AppError, isConnectionTrouble } from '../errors.ts';
+import { AppError, isConnectionTrouble, neverBegan } from '../errors.ts';
 import { parseOrRefuse } from '../validate.ts';
 
 /**
@@ -9,7 +9,7 @@ import { parseOrRefuse } from '../validate.ts';
  * from this process or over NATS, meets the same check. An action without a contract does not start.
  *
  * A result that breaks its contract is our own fault: INTERNAL for the caller, the reason in the log. Redis or the DB
- * being away is UNAVAILABLE. Fields that the contract does not name are dropped, so a record's private parts cannot
+ * or another service being away is UNAVAILABLE. Fields that the contract does not name are dropped, so a record's private parts cannot
  * slip out.
  */
 export const contractsMiddleware: Middleware = {
@@ -17,7 +17,12 @@ export const contractsMiddleware: Middleware = {
 
   localAction(next, action) {
     const name = action.name ?? '';
-    if (name.startsWith('$node.') || action.visibility === 'private') return next;
+    if (name.startsWith('$node.')) return next;
+    if (action.visibility === 'private') {
+      return async function answered(this: Service, ctx: Context) {
+        return answerOf(ctx, () => next.call(this, ctx) as Promise<unknown>);
+      };
+    }
     const contract = actionContract(name);
     if (!contract)
       throw new Errors.ServiceSchemaError(`The action '${name}' has no contract in contracts/.`, {});
@@ -51,6 +56,8 @@ async function answerOf(ctx: Context, handle: () => Promise<unknown>): Promise<u
   try {
     return await handle();
   } catch (error) {
+    // A call of this action's own did not begin, but the action did: as it is, its caller would send it again
+    if (neverBegan(error)) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
     if (!isConnectionTrouble(error)) throw error;
     ctx.broker.logger.warn('An action needs something that is away', { action: ctx.action?.name, error });
     throw new AppError('UNAVAILABLE', { retryAfterS: 2 });

@@ -28,6 +28,7 @@ import { letGo } from './let-go.ts';
 /** What moleculer-web passes to its hooks, as far as it is used here. */
 interface Request extends IncomingMessage {
   body?: unknown;
+  originalUrl?: string;
   query: Record<string, unknown>;
   $ctx?: { requestID: string; meta: Meta & Record<string, unknown> };
   $params: { params?: Record<string, unknown> } & Record<string, unknown>;
@@ -150,7 +151,7 @@ function answerError(this: Door, req: Request, res: ServerResponse, cause: unkno
   const requestId = req.$ctx?.requestID;
   const unknownRoute = req.$alias === undefined && errorStatus(cause) === 404;
   const error =
-    unknownRoute && req.url?.startsWith('/api/v1/') && mayBeAway(this.broker)
+    unknownRoute && req.originalUrl?.startsWith('/api/v1/') && mayBeAway(this.broker)
       ? new AppError('UNAVAILABLE', { retryAfterS: 2 })
       : cause;
   const body = publicError(error, requestId);

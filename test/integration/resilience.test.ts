@@ -24,13 +24,25 @@ const far: ServiceSchema = {
   ),
 };
 
+/** One call at a time, and one that waits. */
+const narrow: ServiceSchema = {
+  name: 'location',
+  actions: {
+    flush: {
+      permissions: 'public',
+      handler,
+      bulkhead: { enabled: true, concurrency: 1, maxQueueSize: 1 },
+    },
+  },
+};
+
 describe('what moleculer.config.ts claims, over NATS', () => {
   let nats: TestNats;
   let caller: ServiceBroker;
   let callee: ServiceBroker;
   /** The code that a client would see, or `ok`. */
   const call = (action: string, params: object = {}) =>
-    caller.call(`accounts.${action}`, params).then(
+    caller.call(action.includes('.') ? action : `accounts.${action}`, params).then(
       () => 'ok',
       (error: unknown) => publicError(error).code,
     );
@@ -40,8 +52,9 @@ describe('what moleculer.config.ts claims, over NATS', () => {
     caller = makeBroker('caller', { NATS_URL: nats.url });
     callee = makeBroker('callee', { NATS_URL: nats.url });
     callee.createService(far);
+    callee.createService(narrow);
     await Promise.all([caller.start(), callee.start()]);
-    await caller.waitForServices('accounts');
+    await caller.waitForServices(['accounts', 'location']);
   });
   afterAll(async () => {
     await Promise.all([caller.stop(), callee.stop()]);
@@ -69,15 +82,32 @@ describe('what moleculer.config.ts claims, over NATS', () => {
   });
 
   test('a call that never began is sent again, three times in all', async () => {
-    const full = new Errors.QueueIsFullError({ action: 'accounts.setPin', nodeID: 'callee' });
-    behave = () => (handled < 3 ? Promise.reject(full) : Promise.resolve(null));
+    let release = () => {};
+    behave = () => new Promise((resolve) => (release = () => resolve(null)));
     handled = 0;
-    expect(await call('setPin', { pin: '1234' })).toBe('ok');
+    const attempts = () => {
+      const counter = caller.metrics.getMetric('moleculer.request.retry.attempts.total');
+      return [...(counter?.values.values() ?? [])].reduce((sum, { value }) => sum + Number(value), 0);
+    };
+    const before = attempts();
+    const held = [call('location.flush'), call('location.flush')];
+    expect(await call('location.flush')).toBe('UNAVAILABLE');
+    // The last refusal counts as well
+    expect(attempts() - before).toBe(3);
+    const later = call('location.flush');
+    await eventually(() => expect(attempts() - before).toBe(4));
+    behave = () => Promise.resolve(null);
+    release();
+    expect(await Promise.all([...held, later])).toEqual(['ok', 'ok', 'ok']);
     expect(handled).toBe(3);
+  });
+
+  test('a call that began and lacks another service is not sent again', async () => {
+    const full = new Errors.QueueIsFullError({ action: 'notify.send', nodeID: 'other' });
     behave = () => Promise.reject(full);
     handled = 0;
     expect(await call('setPin', { pin: '1234' })).toBe('UNAVAILABLE');
-    expect(handled).toBe(3);
+    expect(handled).toBe(1);
   });
 
   test('the bulkhead runs 200 at once, queues 2,000, and refuses the rest at once', async () => {

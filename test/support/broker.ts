@@ -5,7 +5,7 @@ import { brokerOptions } from '../../moleculer.config.ts';
 /** A broker as moleculer.config.ts makes it, with no stand-ins and no services; over NATS if its URL is given. */
 export function makeBroker(
   nodeId: string,
-  env: { NATS_URL?: string | undefined; DATA_DIR?: string } = {},
+  env: { NATS_URL?: string | undefined; DATA_DIR?: string; NAMESPACE?: string | undefined } = {},
 ): ServiceBroker {
   const config = loadConfig({
     NODE_ENV: 'test',

@@ -70,14 +70,17 @@ export async function spawnApplication(
 }
 
 /** Resolves when the process takes traffic. */
-export const untilReady = (application: Application): Promise<void> =>
+export const untilReady = (application: Application, withinMs = 20_000): Promise<void> =>
   eventually(async () => {
     const status = await fetch(`${application.metricsUrl}/readyz`).then(
       (answer) => answer.status,
       () => 'nothing',
     );
     if (status !== 200) throw new Error(`/readyz says ${status}; ${application.output()}`);
-  }, 20_000);
+  }, withinMs);
+
+/** Starting together, they share the cores, ms. */
+const fleetReadyWithinMs = 45_000;
 
 /** A process that runs one role, or several. */
 export interface RoleProcess extends Application {
@@ -151,7 +154,7 @@ export async function startRoles<Name extends string>(
       const own = { NAMESPACE: namespace, NODE_ID: `${name}-${namespace}` };
       started.set(name, await startRole(services, join(root, name), { ...own, ...env }));
     }
-    await Promise.all([...started.values()].map(untilReady));
+    await Promise.all([...started.values()].map((role) => untilReady(role, fleetReadyWithinMs)));
   } catch (error) {
     await stop();
     throw error;
