@@ -73,14 +73,18 @@ describe('parseRedisUrl', () => {
 
   test('any user and password come back as they are, percent-encoded', () => {
     fc.assert(
-      fc.property(fc.string({ unit: 'grapheme', minLength: 1 }), fc.string({ minLength: 1 }), (user, password) => {
-        const encoded = `${encodeURIComponent(user)}:${encodeURIComponent(password)}`;
-        for (const rest of ['redis://HOST', 'redis-sentinel://HOST,b/g', 'redis-cluster://HOST,b'])
-          expect(targetOf(rest.replace('HOST', () => `${encoded}@h`))).toMatchObject({
-            username: user,
-            password,
-          });
-      }),
+      fc.property(
+        fc.string({ unit: 'grapheme', minLength: 1 }),
+        fc.string({ minLength: 1 }),
+        (user, password) => {
+          const encoded = `${encodeURIComponent(user)}:${encodeURIComponent(password)}`;
+          for (const rest of ['redis://HOST', 'redis-sentinel://HOST,b/g', 'redis-cluster://HOST,b'])
+            expect(targetOf(rest.replace('HOST', () => `${encoded}@h`))).toMatchObject({
+              username: user,
+              password,
+            });
+        },
+      ),
     );
   });
 
