@@ -56,6 +56,18 @@ export const trips = {
       params: z.object({ from: place, to: place, departAt: isoTime }),
       result: booking,
     },
+    nearbyBookings: {
+      summary: 'Bookings that nobody has taken yet, the nearest pickup first.',
+      params: z.object({
+        lat: z.coerce.number().min(-90).max(90),
+        lng: z.coerce.number().min(-180).max(180),
+        radiusM: z.coerce.number().positive().max(100_000).default(5000).describe('Metres'),
+        limit: z.coerce.number().int().min(1).max(100).default(20),
+      }),
+      result: z.object({
+        bookings: z.array(booking.extend({ distanceM: z.number().describe('Metres, to the pickup') })),
+      }),
+    },
     getBooking: {
       summary: 'A booking, for its rider, for drivers while nobody has taken it, and for admins.',
       errors: mayRefuse('BOOKING_NOT_FOUND', 'TRIP_FORBIDDEN'),

@@ -71,8 +71,8 @@ export function feed(): Mixin<FeedFields> {
   }
 
   async function sweep(service: Service & Inside): Promise<void> {
-    for (const { _id } of await service.store.find({ hasPending: true }, { limit: 500 }))
-      await publish(service, _id);
+    const left = await service.store.find({ hasPending: true }, { limit: 500, fields: [], stale: true });
+    for (const { _id } of left) await publish(service, _id);
   }
 
   return {

@@ -16,20 +16,23 @@ export class StoreUnavailableError extends Error {
 }
 
 /**
- * Codes that say "not now": no primary, shutting down, interrupted by a change of the replica set. From "retryable errors"
+ * Codes that say "not now": no primary, no majority, shutting down, interrupted, out of time. From "retryable errors"
  * and "not writable primary errors" of https://github.com/mongodb/specifications
  */
-const notNow = new Set([6, 7, 89, 91, 134, 189, 262, 9001, 10_107, 11_600, 11_602, 13_435, 13_436]);
+const notNow = new Set([
+  6, 7, 50, 64, 89, 91, 100, 134, 189, 262, 9001, 10_107, 11_600, 11_602, 13_435, 13_436,
+]);
 
 /** Is the server away, or the write not safe yet, rather than something wrong with the request? */
 export function isAway(error: unknown): boolean {
   if (error instanceof StoreUnavailableError) return true;
   if (!(error instanceof Error)) return false;
-  if (/^Mongo(WriteConcern|BulkWrite|Server)Error$/.test(error.name))
-    return error.name === 'MongoWriteConcernError' || ('code' in error && notNow.has(Number(error.code)));
-  return /^Mongo\w*(Network|Selection|Timeout|NotConnected|Closed|Cleared|Topology|Expired|ClientClosed)\w*Error$/.test(
-    error.name,
-  );
+  if (error instanceof mongoose.mongo.MongoServerError) {
+    // A bulk write carries what stopped it as if a server had answered that
+    if ((error.errorResponse as unknown) instanceof Error) return isAway(error.errorResponse);
+    return error.name === 'MongoWriteConcernError' || notNow.has(Number(error.code));
+  }
+  return /^Mongo\w*(Network|Selection|Timeout|NotConnected|Closed|Cleared|Expired)\w*Error$/.test(error.name);
 }
 
 interface Pool {

@@ -12,14 +12,20 @@ import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
 import { randomId } from '../../lib/ids.ts';
 import type { Caller } from '../../lib/permissions.ts';
+import { type GeoPoint, geoPoint } from '../../mixins/collection.ts';
 import { feed, type WithPending } from '../../mixins/feed.ts';
 import { shareGraceMs, shares } from '../../mixins/shares.ts';
 import { store } from '../../mixins/store.ts';
+import { regionOf } from './region.ts';
 import { mayAccess, mayReadBooking, mayShare, mayStep } from './trip-access.ts';
 import { allowedFrom, nextStatus, type TripStep } from './trip-state.ts';
 
 interface TripRecord extends WithPending, Omit<Trip, 'id' | 'driverId'> {
   driverId: string | null;
+  /** `from`, as the database finds it by distance. */
+  pickup: GeoPoint;
+  /** Of the pickup: the first part of the key that trips are sharded by. */
+  region: string;
 }
 
 /** A record that a driver has accepted is a trip. */
@@ -61,11 +67,14 @@ export default defineService({
   name: 'trips',
   mixins: [
     store<TripRecord>('trips', [
-      { fields: ['bookingId'], unique: true },
+      // Unique by how it is made: it has the record's own key. A shard could not check more
+      { fields: ['bookingId'] },
       { fields: ['riderId'] },
       { fields: ['driverId'] },
       { fields: ['hasPending'] },
       { fields: ['status', 'departAt'] },
+      { fields: ['region', '_id'] },
+      { fields: ['pickup'], geo: true },
     ]),
     shares(),
     feed(),
@@ -97,7 +106,7 @@ export default defineService({
       const status = nextStatus(record.status, step);
       if (status === null) throw new AppError('TRIP_WRONG_STATE');
       const version = record.version + 1;
-      const { _id: tripId, riderId } = record;
+      const { _id: tripId, region, riderId } = record;
       const event = {
         kind,
         version,
@@ -105,7 +114,7 @@ export default defineService({
         data: { tripId, riderId, driverId: set.driverId ?? record.driverId },
       } as FeedEvent;
       const changed = await this.store.update(
-        { _id: tripId, version: record.version, status: { $in: allowedFrom(step) } },
+        { _id: tripId, region, version: record.version, status: { $in: allowedFrom(step) } },
         { $set: { ...set, status, hasPending: true }, $inc: { version: 1 }, $push: { pending: event } },
       );
       if (changed === 0) throw new AppError('TRIP_WRONG_STATE');
@@ -178,6 +187,8 @@ export default defineService({
           from,
           to,
           departAt,
+          pickup: geoPoint(from),
+          region: regionOf(from),
           startedAt: null,
           endedAt: null,
           version: 1,
@@ -187,6 +198,28 @@ export default defineService({
         await this.store.insert(record);
         await this.publishPending(tripId);
         return toBooking(record);
+      },
+    },
+
+    nearbyBookings: {
+      permissions: ['driver'],
+      rest: { method: 'GET', path: '/bookings/nearby' },
+      async handler(ctx) {
+        const { radiusM, limit, ...point } = ctx.params;
+        const { id } = requireCaller(ctx.meta.user);
+        // Some seconds old will do: accepting decides
+        const found = await this.store.near('pickup', point, {
+          radiusM,
+          limit,
+          query: { status: 'requested', riderId: { $ne: id } },
+          stale: true,
+        });
+        return {
+          bookings: found.map(({ document, distanceM }) => ({
+            ...toBooking(document),
+            distanceM: Math.round(distanceM),
+          })),
+        };
       },
     },
 
@@ -283,16 +316,15 @@ export default defineService({
       async handler(ctx) {
         const { status, limit, after } = ctx.params;
         const { id, role } = requireCaller(ctx.meta.user);
-        const mine = adminRoles.some((admin) => admin === role)
-          ? {}
-          : { $or: [{ riderId: id }, { driverId: id }] };
+        const isAdmin = adminRoles.some((admin) => admin === role);
+        const mine = isAdmin ? {} : { $or: [{ riderId: id }, { driverId: id }] };
         const query = {
           ...mine,
           driverId: { $ne: null },
           ...(status ? { status } : {}),
           ...(after ? { _id: { $gt: after } } : {}),
         };
-        const found = await this.store.find(query, { sort: ['_id'], limit: limit + 1 });
+        const found = await this.store.find(query, { sort: ['_id'], limit: limit + 1, stale: isAdmin });
         const page = found.slice(0, limit).map(toTrip);
         return { trips: page, next: found.length > limit ? (page.at(-1)?.id ?? null) : null };
       },

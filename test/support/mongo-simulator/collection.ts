@@ -36,13 +36,21 @@ function matcher(query: Document): (document: Document) => boolean {
   }
 }
 
-const clone = <T>(value: T): T => structuredClone(value);
+/** Values of BSON are never changed, so that they may be shared. `structuredClone` makes dates of another realm under Jest. */
+function clone<T>(value: T): T {
+  if (Array.isArray(value)) return value.map(clone) as T;
+  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype)
+    return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, clone(inner)])) as T;
+}
 const text = (value: unknown): string => EJSON.stringify(value ?? null);
 
 export class SimulatedCollection {
   readonly name: string;
   readonly options: Document;
   readonly indexes: IndexSpec[] = [{ v: 2, name: '_id_', key: { _id: 1 } }];
+  /** Who has which value of a unique index, by the index's name. */
+  readonly #taken = new Map<string, Map<string, Document>>();
   #documents: Document[] = [];
 
   constructor(name: string, options: Document) {
@@ -84,7 +92,9 @@ export class SimulatedCollection {
 
   insert(document: Document): void {
     this.#check(document);
-    this.#documents.push(clone(document));
+    const kept = clone(document);
+    this.#documents.push(kept);
+    this.#occupy(kept);
   }
 
   /** One statement of `update`. */
@@ -100,7 +110,9 @@ export class SimulatedCollection {
       const next = this.#changed(document, change);
       if (text(next) === text(document)) continue;
       this.#check(next, document);
+      this.#vacate(document);
       this.#documents[this.#documents.indexOf(document)] = next;
+      this.#occupy(next);
       modified++;
     }
     if (found.length > 0 || statement['upsert'] !== true) return { n: found.length, modified };
@@ -117,6 +129,7 @@ export class SimulatedCollection {
     const fits = matcher(query);
     const doomed = new Set(this.#documents.filter(fits).slice(0, limit === 0 ? undefined : limit));
     this.#documents = this.#documents.filter((document) => !doomed.has(document));
+    for (const document of doomed) this.#vacate(document);
     return doomed.size;
   }
 
@@ -145,9 +158,13 @@ export class SimulatedCollection {
     }
     this.indexes.push({ v: 2, ...spec });
     try {
-      for (const document of this.#documents) this.#check(document, document);
+      for (const document of this.#documents) {
+        this.#check(document, document);
+        this.#occupy(document);
+      }
     } catch (error) {
       this.indexes.pop();
+      this.#taken.delete(spec.name);
       throw error;
     }
     return true;
@@ -184,17 +201,30 @@ export class SimulatedCollection {
         if (kind === '2dsphere' && !isPointOrNothing(valueAt(document, field)))
           throw new Refusal('CannotExtractGeoKeys', `Can't extract geo keys: ${text(document['_id'])}`);
       }
-      if (!index.unique && index.name !== '_id_') continue;
+      const key = uniqueKey(index, document);
+      const holder = key === undefined ? undefined : this.#taken.get(index.name)?.get(key);
+      if (!holder || holder === except) continue;
+      throw new Refusal(
+        'DuplicateKey',
+        `E11000 duplicate key error collection: ${this.name} index: ${index.name} dup key: ${key}`,
+        { keyPattern: index.key },
+      );
+    }
+  }
+
+  #occupy(document: Document): void {
+    for (const index of this.indexes) {
       const key = uniqueKey(index, document);
       if (key === undefined) continue;
-      const taken = this.#documents.some((other) => other !== except && uniqueKey(index, other) === key);
-      if (taken) {
-        throw new Refusal(
-          'DuplicateKey',
-          `E11000 duplicate key error collection: ${this.name} index: ${index.name} dup key: ${key}`,
-          { keyPattern: index.key },
-        );
-      }
+      const taken = this.#taken.get(index.name) ?? new Map<string, Document>();
+      this.#taken.set(index.name, taken.set(key, document));
+    }
+  }
+
+  #vacate(document: Document): void {
+    for (const index of this.indexes) {
+      const key = uniqueKey(index, document);
+      if (key !== undefined) this.#taken.get(index.name)?.delete(key);
     }
   }
 }
@@ -203,7 +233,9 @@ export class SimulatedCollection {
 const isOperators = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && Object.keys(value)[0]?.startsWith('$') === true;
 
+/** A document's value in a unique index; undefined when the index does not hold it, or is not unique. */
 function uniqueKey(index: IndexSpec, document: Document): string | undefined {
+  if (!index.unique && index.name !== '_id_') return undefined;
   const fields = Object.keys(index.key);
   if (index.sparse && fields.every((field) => valueAt(document, field) === undefined)) return undefined;
   if (index.partialFilterExpression && !matcher(index.partialFilterExpression)(document)) return undefined;
