@@ -131,9 +131,9 @@ function addressOf(target: RedisTarget): RedisOptions {
 
 function connectionTo(target: RedisTarget, options: RedisOptions, patient: boolean): RedisConnection {
   if (target.topology !== 'cluster')
-    return new Redis({ ...options, ...addressOf(target), retryStrategy: backoff });
+    return withTidyTimer(new Redis({ ...options, ...addressOf(target), retryStrategy: backoff }));
   const { enableOfflineQueue: _, retryStrategy: __, ...redisOptions } = options;
-  return new Cluster(target.nodes, {
+  const cluster = new Cluster(target.nodes, {
     lazyConnect: !patient,
     // The Cluster's own queue has no deadline
     enableOfflineQueue: patient,
@@ -148,6 +148,19 @@ function connectionTo(target: RedisTarget, options: RedisOptions, patient: boole
     // The certificate is for the name, not for its address
     ...(target.tls ? { dnsLookup: (host, done) => done(null, host) } : {}),
     redisOptions: { ...redisOptions, ...accessOf(target) },
+  });
+  cluster.on('+node', withTidyTimer);
+  return cluster;
+}
+
+/**
+ * ioredis (5.11) leaves the timer of `socketTimeout` running when a connection closes with commands under way: it would
+ * end the next connection, or hold a process that has stopped.
+ */
+function withTidyTimer(connection: Redis): Redis {
+  return connection.on('close', () => {
+    clearTimeout(Reflect.get(connection, 'socketTimeoutTimer') as NodeJS.Timeout | undefined);
+    Reflect.set(connection, 'socketTimeoutTimer', undefined);
   });
 }
 
@@ -195,6 +208,8 @@ export function siblingOf(connection: RedisConnection): RedisConnection {
   const known = siblings.get(connection);
   if (known) return known;
   const sibling = connection.duplicate();
+  if (sibling instanceof Redis) withTidyTimer(sibling);
+  else sibling.on('+node', withTidyTimer);
   sibling.on('error', (error: Error) => connection.emit('error', error));
   siblings.set(connection, sibling);
   return sibling;
@@ -202,6 +217,14 @@ export function siblingOf(connection: RedisConnection): RedisConnection {
 
 /** Ends a connection and its sibling. */
 export function closeConnection(connection: RedisConnection): void {
-  siblings.get(connection)?.disconnect();
-  connection.disconnect();
+  for (const one of [siblings.get(connection), connection]) {
+    one?.disconnect();
+    // Closed while it asks for the slots, ioredis (5.11) would go on asking for ever, and hold the process
+    if (one instanceof Cluster) one.refreshSlotsCache(() => stopRefreshing(one));
+  }
+}
+
+function stopRefreshing(cluster: Cluster): void {
+  const stop: unknown = Reflect.get(cluster, 'clearNodesRefreshInterval');
+  if (typeof stop === 'function') Reflect.apply(stop, cluster, []);
 }

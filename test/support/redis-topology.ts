@@ -184,7 +184,7 @@ export async function startCluster(): Promise<RedisTopology> {
         await client.call('CLUSTER', 'ADDSLOTSRANGE', from, to);
       }
       await client.call('CLUSTER', 'SET-CONFIG-EPOCH', n + 1);
-      await clients[0]?.call('CLUSTER', 'MEET', '127.0.0.1', port, busPort);
+      if (n > 0) await clients[0]?.call('CLUSTER', 'MEET', '127.0.0.1', port, busPort);
       ports.push(port);
       clients.push(client);
     }
