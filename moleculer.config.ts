@@ -115,7 +115,10 @@ export default async function runnerOptions(): Promise<BrokerOptions> {
     if (configured.services.length > 0) {
       // moleculer-runner looks for these names below SERVICEDIR; every role answers on METRICS_PORT
       process.env['SERVICEDIR'] = 'services';
-      process.env['SERVICES'] = [...new Set([...configured.services, 'monitor'])].join(',');
+      // Each door takes an SOS by itself
+      const isDoor = configured.services.some((name) => name === 'api' || name === 'gateway');
+      const intake = isDoor && !configured.services.includes('sos') ? ['sos/sos.service.ts'] : [];
+      process.env['SERVICES'] = [...new Set([...configured.services, ...intake, 'monitor'])].join(',');
     }
     const { config, middleware } = await startStandins(configured);
     const options = brokerOptions(config, [middleware]);

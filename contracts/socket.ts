@@ -85,5 +85,13 @@ export interface AdminServerToClient {
   'server:drain': (drain: { reconnectInMs: number }) => void;
 }
 
+/** Where the vehicle of a trip is, or whoever raised an alert: then without speed, and perhaps without a trip. */
+export type SharedPosition = Omit<Update, 'tripId' | 'accuracy'> & {
+  tripId: string | null;
+  accuracy: number | null;
+};
+
 /** `/share`: one trip, as a contact with a link sees it. Clients send nothing. */
-export type ShareServerToClient = Pick<ServerToClient, 'location' | 'trip' | 'server:drain'>;
+export type ShareServerToClient = Pick<ServerToClient, 'trip' | 'server:drain'> & {
+  location: (position: SharedPosition) => void;
+};

@@ -109,6 +109,23 @@ export const sos = {
       params: z.object({ id: alertId, updates: z.array(z.unknown()).min(1).max(1000) }),
       result: z.object({ accepted: z.number(), rejected: z.array(z.object({ index: z.number(), code: z.string() })) }),
     },
+    /** Where the raiser of an open alert is, for its links; null when it is over or nobody knows. */
+    whereabouts: {
+      params: z.object({ id: alertId }),
+      result: z.object({
+        position: latLng
+          .extend({
+            userId,
+            tripId: tripId.nullable(),
+            accuracy: z.number().nullable(),
+            speed: z.null(),
+            heading: z.null(),
+            timestamp: epochMs,
+            at: epochMs,
+          })
+          .nullable(),
+      }),
+    },
     list: {
       summary: 'Alerts, newest first.',
       params: z.object({

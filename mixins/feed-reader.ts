@@ -10,7 +10,8 @@ export const feedReader = (): Mixin<{ feedReader: FeedReader; sosRedis: Redis }>
   created(this: Service & { sosRedis: Redis; feedReader?: FeedReader }) {
     this.feedReader = new FeedReader({
       redis: this.sosRedis,
-      connect: () => connectRedis(this.broker, 'sos'),
+      // Never a Cluster (lib/config.ts)
+      connect: () => connectRedis(this.broker, 'sos') as Redis,
       onTrouble: (text, error) => this.logger.warn(text, { error }),
     });
   },

@@ -17,6 +17,7 @@ import { connectSubscriber, untilReady } from '../../mixins/redis.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { shares } from '../../mixins/shares.ts';
 import { type AdminSocket, adminNamespace, serveAdmins } from './admin-namespace.ts';
+import { followAlerts } from './alert-fanout.ts';
 import { answerEvents } from './answer-events.ts';
 import { refusalOf } from './handshake.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
@@ -90,9 +91,13 @@ export default defineService({
       }
     },
 
-    /** Who a handshake's token belongs to, with the limits of a new connection. */
+    /**
+     * Who a handshake's token belongs to, with the limits of a new connection. Whoever cannot be looked up right now is let
+     * in too: for an SOS alone (answer-events.ts).
+     */
     async identify({ token }: Record<string, unknown>): Promise<SocketState> {
-      const caller = await this.sessions.resolve(typeof token === 'string' ? token : undefined);
+      const caller = await this.sessions.admit(typeof token === 'string' ? token : undefined);
+      if (caller.standing === 'ended') throw new AppError('UNAUTHENTICATED');
       const { socketEventsPerS, socketEventsBurst } = this.config;
       const now = Date.now();
       const bucket = new TokenBucket(socketEventsPerS, socketEventsBurst, now);
@@ -213,6 +218,15 @@ export default defineService({
       },
     },
 
+    'sos.updated': {
+      everyNode: true,
+      handler(ctx) {
+        const { userId, ...change } = ctx.params;
+        // The raiser's own devices: whoever else is on the trip must see no difference
+        this.io.local.to(`user:${userId}`).emit('sos', change);
+      },
+    },
+
     'share.revoked': {
       everyNode: true,
       handler(ctx) {
@@ -279,7 +293,11 @@ export default defineService({
     });
     serveAdmins(this.io, {
       feed: this.feedReader,
-      identify: (socket) => this.identify(socket.handshake.auth),
+      identify: async (socket) => {
+        const state = await this.identify(socket.handshake.auth);
+        if (state.caller.standing !== 'unknown') return state;
+        throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
+      },
       onRefused: (event, code) => metrics.increment('gateway.refused.total', { event, code }),
       logger,
     });
@@ -329,6 +347,14 @@ export default defineService({
       () => clearInterval(catchUp),
       () => subscriber.disconnect(),
     );
+    const alerts = connectSubscriber(broker, 'sos');
+    followAlerts(
+      alerts,
+      (alertId, position) => this.shareDoor?.deliverAlert(alertId, position),
+      (text, error) => logger.warn(text, { error }),
+    );
+    await untilReady(broker, alerts, 'sos');
+    this.closers.push(() => alerts.disconnect());
     healthOf(broker).onDrain(() => this.drain());
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);

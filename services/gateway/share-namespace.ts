@@ -5,7 +5,7 @@
 import type { Namespace, Server, Socket } from 'socket.io';
 import type { ActionResult } from '../../contracts/index.ts';
 import type { Update } from '../../contracts/location.ts';
-import type { ShareServerToClient } from '../../contracts/socket.ts';
+import type { SharedPosition, ShareServerToClient } from '../../contracts/socket.ts';
 import type { Calls, Log } from '../../lib/context.ts';
 import { AppError, isConnectionTrouble } from '../../lib/errors.ts';
 import type { RateLimit } from '../../lib/rate-limit.ts';
@@ -80,6 +80,12 @@ export class ShareDoor {
     if (this.#namespace.adapter.rooms.has(room)) this.#namespace.local.to(room).emit('location', update);
   }
 
+  /** Where somebody who raised an alert is, to those who have its link. */
+  deliverAlert(alertId: string, position: SharedPosition): void {
+    const room = alertRoom(alertId);
+    if (this.#namespace.adapter.rooms.has(room)) this.#namespace.local.to(room).emit('location', position);
+  }
+
   tripChanged(change: TripState & { tripId: string }): void {
     const room = tripRoom(change.tripId);
     for (const id of this.#namespace.adapter.rooms.get(room) ?? []) {
@@ -152,7 +158,11 @@ export class ShareDoor {
   /** How the trip stands, and where. In the room already: what comes between is delivered twice rather than not at all. */
   async #tell(socket: ShareSocket): Promise<void> {
     const { share } = socket.data;
-    const { tripId } = share;
+    const { tripId, alertId } = share;
+    if (alertId !== null) {
+      const { position } = await this.#options.calls.call('sos.whereabouts', { id: alertId });
+      if (position) socket.emit('location', position);
+    }
     if (tripId !== null) {
       await this.#options.watch(tripId);
       const [state, { last }] = await Promise.all([

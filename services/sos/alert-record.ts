@@ -45,6 +45,8 @@ export interface AlertRecord {
   duressAt: number | null;
   endedAt: number | null;
   location: AlertLocation | null;
+  /** When its position was fixed, if it has moved since it was raised, ms. */
+  fixAt: number | null;
   presses: number;
   version: number;
   duty: string;
@@ -84,6 +86,7 @@ export function parseAlert(alertId: string, hash: Record<string, string>): Alert
     duressAt: numberOrNull(hash.duressAt),
     endedAt: numberOrNull(hash.endedAt),
     location: hash.location ? (JSON.parse(hash.location) as AlertLocation) : null,
+    fixAt: numberOrNull(hash.fixAt),
     presses: Number(hash.presses ?? '1'),
     version: Number(hash.version ?? '0'),
     duty: hash.duty ?? '0',

@@ -1,6 +1,7 @@
 import type { ChainableCommander, Redis } from 'ioredis';
 import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
 import { feedKeys, feedMaxLength } from '../../lib/feed-stream.ts';
+import { movedChannel } from '../../lib/sos-channel.ts';
 import { cardKey } from '../../mixins/cards.ts';
 import { type AlertRecord, type LogEntry, type MessageState, parseAlert } from './alert-record.ts';
 import { type AlertStep, allowedFrom, isOver, outcomeOf } from './alert-state.ts';
@@ -8,7 +9,7 @@ import { GroupCommit } from './group-commit.ts';
 import { mapUrl } from './message-text.ts';
 import type { Press } from './read-press.ts';
 import { defineScripts } from './scripts.ts';
-import { movedChannel, sosKeys } from './sos-keys.ts';
+import { sosKeys } from './sos-keys.ts';
 
 /** A message that a journal's owner has sent by itself, by the contact's key. */
 export type SentState = { contact: string; state: MessageState };
@@ -161,6 +162,8 @@ export class SosRecords {
   /** Where the raiser is now. */
   async locate(record: AlertRecord, location: AlertLocation, fixAt: number, at: number): Promise<void> {
     const { alertId, userId, tripId } = record;
+    const { lat, lng, accuracy } = location;
+    const moved = { alertId, tripId, userId, lat, lng, accuracy, speed: null, heading: null, timestamp: fixAt, at };
     await this.#redis.sosLocate(
       sosKeys.alert(alertId),
       feedKeys.stream,
@@ -169,7 +172,7 @@ export class SosRecords {
       JSON.stringify(location),
       fixAt,
       movedChannel,
-      JSON.stringify({ alertId, userId, tripId, location, at }),
+      JSON.stringify(moved),
     );
   }
 

@@ -22,6 +22,3 @@ export const sosKeys = {
   pages: (minute: number) => `sos:pages:${minute}`,
   calling: 'sos:calling',
 } as const;
-
-/** Pub/sub: JSON `{alertId, userId, tripId, location}` for the share links of an alert. */
-export const movedChannel = 'sos:moved';

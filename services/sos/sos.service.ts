@@ -252,6 +252,20 @@ export default defineService({
       },
     },
 
+    whereabouts: {
+      permissions: 'internal',
+      async handler(ctx) {
+        const record = await this.parts().records.read(ctx.params.id);
+        if (!record?.location || isOver(record.status)) return { position: null };
+        const { userId, tripId, location, acceptedAt } = record;
+        const { lat, lng, accuracy, ageMs } = location;
+        const at = record.fixAt ?? acceptedAt - ageMs;
+        return {
+          position: { userId, tripId, lat, lng, accuracy, speed: null, heading: null, timestamp: at, at },
+        };
+      },
+    },
+
     list: {
       permissions: adminRoles,
       rest: { method: 'GET', path: '/admin/sos', unlimited: true },

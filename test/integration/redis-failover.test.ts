@@ -95,7 +95,7 @@ async function underLoad(
   const fix = (timestamp: number) => ({ ...aracaju, accuracy: 8, timestamp });
   const base = Date.now() - 600_000;
   const to = newPhone();
-  const sessions = new Writer(async () => (await sessionsOf(broker).create(userId, 'rider')).token);
+  const sessions = new Writer(async () => (await sessionsOf(broker).create(userId, 'rider', 0)).token);
   const backlog = new Writer(async (n) => {
     const timestamp = base + n;
     await broker.call('location.backlog', { id: tripId, updates: [fix(timestamp)] }, { meta });
