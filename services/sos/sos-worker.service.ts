@@ -87,8 +87,8 @@ function registerMetrics(metrics: MetricRegistry): void {
 export default defineService({
   name: 'sos-worker',
   mixins: [
-    cards(),
     shares(),
+    cards(),
     store<ArchivedAlert>('alerts', [{ fields: ['userId', 'acceptedAt'] }, { fields: ['tripId'] }]),
     queue<{ ids: string[] }, 'processing'>({
       name: 'sos',
