@@ -15,6 +15,7 @@ export const contracts = {
   notify,
   sos,
   'sos-worker': sosWorker,
+  'sos-sender': none(),
   admin,
   api: none(),
   gateway: none(),

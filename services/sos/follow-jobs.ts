@@ -1,4 +1,5 @@
 /** The jobs that follow from an alert. Ids are made of what the job does, so that a job that is added twice is one. */
+import type { Jobs } from '../../mixins/queue.ts';
 import type { Purpose } from './alert-record.ts';
 
 /** Messages to contacts: of these alerts all that are due, or one message's next attempt. */
@@ -29,3 +30,21 @@ export interface JobToAdd<D> {
 
 /** Adds jobs in one round trip; resolves when Redis has them. */
 export type Follow = (jobs: JobToAdd<FollowJob>[]) => Promise<void>;
+
+/** A killed worker's jobs go on elsewhere within 5 s, ms. */
+export const sosLock = { lockMs: 3000, stalledMs: 1000 } as const;
+
+export const followQueue = { name: 'sos-send', as: 'following', redis: 'sos', ...sosLock } as const;
+
+/** Runs of a job before it is given up: 1, 2, 4 … s apart, some two minutes in all. */
+const attempts = 8;
+
+export const toFollow =
+  (jobs: Jobs<FollowJob>): Follow =>
+  (list) =>
+    jobs.addBulk(
+      list.map(({ data, options }) => ({
+        data,
+        options: { attempts, backoff: { type: 'jittered' }, ...options },
+      })),
+    );

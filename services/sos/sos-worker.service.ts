@@ -1,24 +1,20 @@
 /**
- * What follows an alert: the database's copy, messages to contacts with their retries, waking the person on call. Role `sos`;
- * needs the SOS Redis and the providers, nothing else. Owns the queues {sos} and {sos-send}. Any job may run twice: what
- * was done stands in the alert's record.
+ * From an alert to what it needs: its contacts looked up, their messages queued, the database's copy written. Role `sos`; needs
+ * the SOS Redis, nothing else. Owns the queue {sos} and the alerts in the DB. Any job may run twice: what was done stands
+ * in the alert's record.
  */
-import { hostname } from 'node:os';
 import type { MetricRegistry } from 'moleculer';
 import type { AdminAlert } from '../../contracts/sos.ts';
 import { defineService } from '../../lib/define-service.ts';
-import { createSosProviders } from '../../lib/providers/index.ts';
 import { sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';
-import { queue } from '../../mixins/queue.ts';
+import { producer, queue } from '../../mixins/queue.ts';
 import { shares } from '../../mixins/shares.ts';
 import { store } from '../../mixins/store.ts';
 import { adminsView, type AlertRecord } from './alert-record.ts';
-import type { Follow, FollowJob } from './follow-jobs.ts';
-import { Messenger } from './messenger.ts';
+import { type FollowJob, followQueue, sosLock, toFollow } from './follow-jobs.ts';
 import { Planner } from './planner.ts';
 import { SosRecords } from './records.ts';
-import { Waker } from './waker.ts';
 
 /** An alert in the database: what admins see, kept for good. */
 interface ArchivedAlert {
@@ -39,17 +35,13 @@ const overdueMs = 1000;
 /** Kept in the SOS Redis after the end, ms; see scripts.ts. */
 const keptMs = 8 * 86_400_000;
 const projectAtOnce = 500;
-/** A killed worker's jobs go on elsewhere within 5 s. */
-const lock = { lockMs: 3000, stalledMs: 1000 };
 
 interface Parts {
   records: SosRecords;
   planner: Planner;
-  messenger: Messenger;
-  waker: Waker;
 }
 
-/** What the queues' processors use of the service. */
+/** What the queue's processor uses of the service. */
 interface Inside {
   parts(): Parts;
   project(records: readonly AlertRecord[]): Promise<void>;
@@ -74,14 +66,11 @@ function registerMetrics(metrics: MetricRegistry): void {
     quantiles: true,
     description: 'From acceptance until every message of an alert is safely queued',
   });
-  const counters: [name: string, description: string, labelNames: string[]][] = [
-    ['sos.messages.total', 'Messages to emergency contacts, by outcome and by who sent them', ['outcome', 'from']],
-    ['sos.resent.total', 'Messages sent again because it was not known whether they were', []],
-    ['sos.exhausted.total', 'What reached nobody after every attempt', ['what']],
-    ['sos.swept.total', 'Alerts that the sweep had to queue', []],
-  ];
-  for (const [name, description, labelNames] of counters)
-    metrics.register({ type: 'counter', name, description, labelNames });
+  metrics.register({
+    type: 'counter',
+    name: 'sos.swept.total',
+    description: 'Alerts that the sweep had to queue',
+  });
 }
 
 export default defineService({
@@ -95,7 +84,7 @@ export default defineService({
       as: 'processing',
       redis: 'sos',
       concurrency: 4,
-      ...lock,
+      ...sosLock,
       async process({ ids }) {
         const service = this as typeof this & Inside;
         const { planner, records } = service.parts();
@@ -106,23 +95,7 @@ export default defineService({
         this.logger.error('Alerts wait for the sweep', { alerts: job.data.ids.length, error });
       },
     }),
-    queue<FollowJob, 'following'>({
-      name: 'sos-send',
-      as: 'following',
-      redis: 'sos',
-      concurrency: 8,
-      ...lock,
-      async process(job) {
-        const { messenger, waker } = (this as typeof this & Inside).parts();
-        if (job.kind === 'send') await messenger.send(job);
-        else await waker.wake(job);
-      },
-      async onExhausted(job, error) {
-        const { messenger, waker } = (this as typeof this & Inside).parts();
-        if (job.data.kind === 'send') await messenger.giveUp(job.data, error);
-        else await waker.giveUp(job.data, error);
-      },
-    }),
+    producer<FollowJob, 'following'>(followQueue),
   ],
   state: () => ({
     kept: undefined as Parts | undefined,
@@ -142,21 +115,13 @@ export default defineService({
       const { metrics } = broker;
       registerMetrics(metrics);
       const records = new SosRecords(sosRedis, { replicas: 0, replicaWithinMs: 0 });
-      const providers = createSosProviders(config);
-      const follow: Follow = (jobs) =>
-        this.following.addBulk(
-          jobs.map(({ data, options }) => ({
-            data,
-            options: { attempts: 8, backoff: { type: 'jittered' }, ...options },
-          })),
-        );
       const common = {
         records,
         sealer: sealerOf(config),
         logger,
         metrics,
         hashSecret: config.hashSecret,
-        follow,
+        follow: toFollow(this.following),
         now: Date.now,
       };
       return {
@@ -174,8 +139,6 @@ export default defineService({
           tellRaiser: ({ alertId, userId, status }) =>
             this.emit('sos.updated', { alertId, userId, status, at: Date.now() }),
         }),
-        messenger: new Messenger({ ...common, sms: providers.sms }),
-        waker: new Waker({ ...common, providers, onCallPhone: config.oncallPhone, source: hostname() }),
       };
     },
 
