@@ -19,37 +19,31 @@ makes a provider fail, "script": null ends it. Kinds: down, dropped, slow (delay
 `;
 const EXIT_USAGE = 2;
 
-/** @throws Error with what is wrong, for the terminal */
-function readOptions() {
-  const { values } = parseArgs({
+function readArguments() {
+  return parseArgs({
     options: {
       port: { type: 'string', default: '0' },
       'max-messages': { type: 'string', default: '10000' },
       help: { type: 'boolean', default: false },
     },
-  });
-  const number = (name: 'port' | 'max-messages', least: number, most: number) => {
-    const value = Number(values[name]);
-    if (Number.isInteger(value) && value >= least && value <= most) return value;
-    throw new Error(`--${name} must be a whole number from ${least} to ${most}`);
-  };
-  const config = loadConfig(process.env);
-  if (config.nodeEnv === 'production')
-    throw new ConfigError([{ key: 'NODE_ENV', message: 'the simulator is for development only' }]);
-  return {
-    help: values.help,
-    simulator: {
-      ...accountsOf(config),
-      port: number('port', 0, 65_535),
-      maxMessages: number('max-messages', 1, 1_000_000),
-    },
-  };
+  }).values;
+}
+
+function wholeNumber(option: string, value: string, least: number, most: number): number {
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= least && number <= most) return number;
+  throw new Error(`${option} must be a whole number from ${least} to ${most}`);
 }
 
 async function main(): Promise<void> {
-  const { help, simulator: options } = readOptions();
-  if (help) return void process.stdout.write(usage);
-  const simulator = await startProviderSimulator(options);
+  const given = readArguments();
+  if (given.help) return void process.stdout.write(usage);
+  const port = wholeNumber('--port', given.port, 0, 65_535);
+  const maxMessages = wholeNumber('--max-messages', given['max-messages'], 1, 1_000_000);
+  const config = loadConfig(process.env);
+  if (config.nodeEnv === 'production')
+    throw new ConfigError([{ key: 'NODE_ENV', message: 'the simulator is for development only' }]);
+  const simulator = await startProviderSimulator({ ...accountsOf(config), port, maxMessages });
   process.stdout.write(`${simulator.url}\n`);
   const stop = () => void simulator.stop();
   process.once('SIGTERM', stop);

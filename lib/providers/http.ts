@@ -29,6 +29,9 @@ export type HttpClient = (request: HttpRequest, signal?: AbortSignal) => Promise
 /** Connections to one provider: an SOS burst sends hundreds at once, and each is to find its connection open. */
 const MAX_SOCKETS = 256;
 
+/** An idle connection is closed before the other side does it, in the moment that we write to it: most wait 5 s or more. */
+const IDLE_MS = 4000;
+
 /** More than this is not a provider's answer. */
 const MAX_ANSWER_CHARACTERS = 1024 * 1024;
 
@@ -42,7 +45,7 @@ export function isPermanentStatus(status: number): boolean {
 
 /** A client with connections of its own, which end when they are idle or the provider closes them. */
 export function createHttpClient(): HttpClient {
-  const pool = { keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS };
+  const pool = { keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS, timeout: IDLE_MS };
   const plain = new http.Agent(pool);
   const secure = new https.Agent(pool);
   return ({ method, url, headers, body = '' }, signal) =>

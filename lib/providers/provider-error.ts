@@ -1,5 +1,5 @@
 /**
- * Why a provider did not take a message, in terms that a retry policy needs. Neither the message nor a cause
+ * Why a provider did not take a message, a call or an incident, in terms that a retry policy needs. Neither that nor a cause
  * is ever attached: clients' own errors carry the request, and with it the phone number and the text.
  */
 export class ProviderError extends Error {
@@ -7,7 +7,7 @@ export class ProviderError extends Error {
   readonly provider: string;
   /** The provider's own code (`21211`), else `HTTP_502`, `TIMEOUT` or the system's (`ECONNRESET`). */
   readonly code: string;
-  /** True when the same message to the same number would fail again; false when a retry may help. */
+  /** True when the same request would fail again; false when a retry may help. */
   readonly permanent: boolean;
   /** HTTP status of the answer, where there was one. */
   readonly status?: number;
@@ -15,7 +15,7 @@ export class ProviderError extends Error {
   constructor(failure: { provider: string; code: string; permanent: boolean; status?: number }) {
     const { provider, code, permanent, status } = failure;
     const http = status === undefined ? '' : `, HTTP ${status}`;
-    super(`${provider} did not take the message: ${code}${http} (${permanent ? 'permanent' : 'transient'})`);
+    super(`${provider} did not take the request: ${code}${http} (${permanent ? 'permanent' : 'transient'})`);
     this.name = 'ProviderError';
     this.provider = provider;
     this.code = code;

@@ -28,7 +28,7 @@ export interface SmsProvider {
   findSent?(sent: SentSms, options: CallOptions): Promise<{ providerMessageId: string } | null>;
 }
 
-/** What is known of a message that may have been sent. `since` is in ms. */
+/** What is known of a message that may have been sent. `since` (ms) is by the provider's clock: allow for a difference. */
 export interface SentSms {
   to: string;
   body: string;

@@ -20,7 +20,7 @@ export interface Msg91Account {
   authKey: string;
 }
 
-export const MSG91_PATH = '/api/v5/flow';
+const MSG91_PATH = '/api/v5/flow';
 
 const ERRORS: Record<number, { status?: number; message: string }> = {
   101: { message: 'Missing mobile no.' },

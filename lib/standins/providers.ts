@@ -103,7 +103,7 @@ export async function startProviderSimulator(options: ProviderSimulatorOptions):
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://simulator');
-    const protocol = protocols.find(({ serves }) => serves(url.pathname));
+    const protocol = protocols.find((each) => each.serves(url.pathname));
     if (protocol) return answerAs(protocol, request, response, url);
     return send(response, await answerOwn(`${request.method} ${url.pathname}`, request, url));
   }
@@ -185,7 +185,8 @@ export async function startProviderSimulator(options: ProviderSimulatorOptions):
   }
 
   function canFail(provider: ProviderName, { kind }: FailureScript): boolean {
-    return kind !== 'error-in-200' || protocols.some(({ name, errorInOk }) => name === provider && errorInOk);
+    const protocol = protocols.find(({ name }) => name === provider);
+    return kind !== 'error-in-200' || (protocol !== undefined && 'errorInOk' in protocol);
   }
 
   const server = createServer((request, response) => {

@@ -152,3 +152,165 @@ test('stops in the middle of a slow answer', async () => {
   await other.stop();
   await outcome;
 });
+
+describe('the simulated list of messages', () => {
+  const get = (query: string, method = 'GET') =>
+    fetch(`${simulator.url}${path}?${query}`, {
+      method,
+      headers: { Authorization: `Basic ${btoa(`${account.accountSid}:${account.authToken}`)}` },
+    });
+
+  test('shows the newest first, as it was sent', async () => {
+    for (const Body of ['one', 'two', 'three']) await post(form({ To: '+14155550166', Body }));
+    const response = await get('To=%2B14155550166&PageSize=2');
+    expect(response.status).toBe(200);
+    expect(await response.json()).toMatchObject({
+      messages: [
+        { body: 'three', to: '+14155550166', from: fields.From, status: 'queued', date_sent: null },
+        { body: 'two' },
+      ],
+      page: 0,
+      page_size: 2,
+      next_page_uri: null,
+    });
+    const none = { messages: [] };
+    expect(await (await get('To=%2B14155550166&DateSent%3E=2020-01-01')).json()).toMatchObject(none);
+    expect(await (await get('To=%2B14155550166&From=%2B1')).json()).toMatchObject(none);
+  });
+
+  test('refuses a page that is none, other methods, and strangers', async () => {
+    expect((await get('PageSize=lots')).status).toBe(400);
+    expect((await get('', 'PUT')).status).toBe(405);
+    expect((await fetch(`${simulator.url}${path}`)).status).toBe(401);
+  });
+});
+
+describe('the simulated MSG91', () => {
+  const flow = {
+    template_id: 'a'.repeat(24),
+    short_url: '0',
+    recipients: [{ mobiles: '919800000001', name: 'Asha' }],
+  };
+  const ask = (body: unknown, headers: Record<string, string> = {}, method = 'POST') =>
+    fetch(`${simulator.url}/api/v5/flow`, {
+      method,
+      headers: { authkey: 'development-only', 'Content-Type': 'application/json', ...headers },
+      ...(method === 'POST' ? { body: typeof body === 'string' ? body : JSON.stringify(body) } : {}),
+    });
+
+  test('answers with the id of the request, a message for each number', async () => {
+    const recipients = [...flow.recipients, { mobiles: 919800000002, name: 'Ravi' }];
+    const response = await ask({ ...flow, recipients });
+    expect(response.status).toBe(200);
+    expect(await response.json()).toEqual({
+      type: 'success',
+      message: expect.stringMatching(/^[0-9a-f]{24}$/),
+    });
+    expect(simulator.outbox({ to: '+919800000002' })).toMatchObject([
+      { provider: 'msg91', text: 'name: Ravi' },
+    ]);
+  });
+
+  test.each([
+    ['no number', { ...flow, recipients: [] }, {}, 200, '101'],
+    ['a number with a plus', { ...flow, recipients: [{ mobiles: '+919800000001' }] }, {}, 200, '202'],
+    ['no template', { recipients: flow.recipients }, {}, 200, '211'],
+    ['a sender of five letters', { ...flow, sender: 'RIDES' }, {}, 200, '203'],
+    ['no key', flow, { authkey: '' }, 401, '207'],
+    ['a form', 'a=b', { 'Content-Type': 'application/x-www-form-urlencoded' }, 400, '400'],
+    ['broken JSON', '{', {}, 400, '400'],
+  ])('refuses %s, often with status 200', async (_, body, headers, status, code) => {
+    const response = await ask(body, headers);
+    expect(response.status).toBe(status);
+    expect(await response.json()).toEqual({ type: 'error', code, message: expect.any(String) });
+  });
+
+  test('takes posts alone', async () => {
+    expect((await ask('', {}, 'GET')).status).toBe(405);
+  });
+});
+
+describe('the simulated PagerDuty', () => {
+  const event = {
+    routing_key: 'development-only-routing-key-000',
+    event_action: 'trigger',
+    dedup_key: 'sos-1',
+    payload: { summary: 'SOS', source: 'sos', severity: 'critical' },
+  };
+  const ask = (body: unknown) =>
+    fetch(`${simulator.url}/v2/enqueue`, { method: 'POST', body: JSON.stringify(body) });
+
+  test('makes up a key where there is none', async () => {
+    const { dedup_key: _, ...keyless } = event;
+    const response = await ask(keyless);
+    expect(response.status).toBe(202);
+    const made = simulator.incidents().at(-1)?.dedupKey;
+    expect(await response.json()).toEqual({ status: 'success', message: 'Event processed', dedup_key: made });
+    expect(await (await fetch(`${simulator.url}/incidents`)).json()).toEqual({
+      incidents: [expect.objectContaining({ dedupKey: made, state: 'triggered', triggers: 1 })],
+    });
+  });
+
+  test.each([
+    ['a summary over 1024 characters', { payload: { ...event.payload, summary: 'x'.repeat(1025) } }],
+    ['an unknown severity', { payload: { ...event.payload, severity: 'fatal' } }],
+    ['a time that is none', { payload: { ...event.payload, timestamp: 'now' } }],
+    ['a trigger without payload', { payload: undefined }],
+    ['a resolve without key', { event_action: 'resolve', dedup_key: undefined }],
+    ['an unknown action', { event_action: 'escalate' }],
+    ['a key over 255 characters', { dedup_key: 'k'.repeat(256) }],
+    ['a link that is none', { links: [{ href: 'nowhere' }] }],
+    ['a routing key of 31 characters', { routing_key: 'r'.repeat(31) }],
+  ])('refuses %s', async (_, change) => {
+    const response = await ask({ ...event, ...change });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toEqual({
+      status: 'invalid event',
+      message: 'Event object is invalid',
+      errors: [expect.any(String)],
+    });
+  });
+
+  test('forgets the oldest incidents', async () => {
+    for (let each = 0; each < 8; each += 1) await ask({ ...event, dedup_key: `many-${each}` });
+    expect(simulator.incidents().map(({ dedupKey }) => dedupKey)).toEqual(
+      [3, 4, 5, 6, 7].map((each) => `many-${each}`),
+    );
+  });
+});
+
+describe('scripts over HTTP', () => {
+  const order = (body: unknown, type = 'application/json') =>
+    fetch(`${simulator.url}/scripts`, {
+      method: 'POST',
+      headers: { 'Content-Type': type },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    });
+
+  test('play and end', async () => {
+    expect((await order({ provider: 'twilio', script: { kind: '500' } })).status).toBe(200);
+    expect((await post(form())).status).toBe(500);
+    expect((await order({ provider: 'twilio', script: null })).status).toBe(200);
+    expect((await post(form())).status).toBe(201);
+  });
+
+  test.each([
+    ['an unknown provider', { provider: 'carrier-pigeon', script: { kind: '500' } }, 'application/json'],
+    ['an unknown kind', { provider: 'twilio', script: { kind: '418' } }, 'application/json'],
+    [
+      'what the provider never does',
+      { provider: 'twilio', script: { kind: 'error-in-200' } },
+      'application/json',
+    ],
+    ['a misspelt option', { provider: 'twilio', script: { kind: 'slow', delay: 1 } }, 'application/json'],
+    ['broken JSON', '{', 'application/json'],
+    ['what a web page may post', { provider: 'twilio', script: { kind: '500' } }, 'text/plain'],
+  ])('refuse %s', async (_, body, type) => {
+    expect((await order(body, type)).status).toBe(400);
+    expect((await post(form())).status).toBe(201);
+  });
+
+  test('a test is told when a provider never fails so', () => {
+    expect(() => simulator.fail('pagerduty', { kind: 'error-in-200' })).toThrow('pagerduty');
+  });
+});

@@ -20,7 +20,7 @@ describe('createSosProviders', () => {
     await voice.call({ to: configured.oncallPhone, say: 'SOS' }, options);
     await pager.trigger({ dedupKey: 'sos_1', summary: 'SOS', source: 'sos', at: 0 }, options);
 
-    expect(sms.map(({ name, findSent }) => [name, findSent !== undefined])).toEqual([
+    expect(sms.map((provider) => [provider.name, 'findSent' in provider])).toEqual([
       ['twilio', true],
       ['msg91', false],
     ]);
