@@ -149,7 +149,11 @@ export function queue<D>(options: {
       const outcome = await Promise.race([closed, late]);
       clearTimeout(timer);
       if (outcome === 'late') this.logger.warn('The queue is closed with jobs under way', { queue: name });
-      for (const connection of connections.get(this) ?? []) closeConnection(connection);
+      for (const connection of connections.get(this) ?? []) {
+        // One that was never ready: Bull would reject a promise that nobody holds
+        connection.removeAllListeners('end');
+        closeConnection(connection);
+      }
     },
   };
 }

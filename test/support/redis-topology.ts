@@ -184,7 +184,8 @@ export async function startCluster(): Promise<RedisTopology> {
         await client.call('CLUSTER', 'ADDSLOTSRANGE', from, to);
       }
       await client.call('CLUSTER', 'SET-CONFIG-EPOCH', n + 1);
-      if (n > 0) await clients[0]?.call('CLUSTER', 'MEET', '127.0.0.1', port, busPort);
+      // Each is told of all others: gossip alone takes seconds
+      for (const other of clients) await other.call('CLUSTER', 'MEET', '127.0.0.1', port, busPort);
       ports.push(port);
       clients.push(client);
     }
