@@ -23,7 +23,7 @@ export interface QueueFields<D> {
   enqueue(data: D, options?: JobOptions): Promise<void>;
 }
 
-/** How long a worker's question for the next job stays open, s; and when its connection counts as dead, ms. */
+/** How long a worker's question for the next job stays open, s; and when a connection without its answer is dead, ms. */
 const drainDelayS = 2;
 const workerSilentMs = 5000;
 
@@ -64,8 +64,7 @@ export function queue<D>(options: {
       };
       const queueOptions: QueueOptions = {
         prefix: `{${name}}`,
-        createClient: (type) =>
-          forBull(keep(workerConnection(target, type === 'bclient' ? workerSilentMs : undefined))),
+        createClient: () => forBull(keep(workerConnection(target, workerSilentMs))),
         // Bull's defaults leave a killed worker's job for up to a minute, then fail it
         settings: {
           lockDuration: 10_000,
