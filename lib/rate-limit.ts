@@ -19,6 +19,8 @@ export function rateLimit(
   const limiter = new RateLimiterRedis({
     ...common,
     storeClient: redis,
+    // At once, not after a command has timed out: a door asks several limits for one request
+    rejectIfRedisNotReady: true,
     insuranceLimiter: new RateLimiterMemory(common),
   });
   return async (key) => {

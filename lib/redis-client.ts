@@ -68,9 +68,12 @@ export function commandConnection(target: RedisTarget, { hold = true } = {}): Re
   return connection;
 }
 
-/** A connection of a queue's worker: blocking commands, no deadline. `silentMs`: an answer always comes sooner. */
-export function workerConnection(target: RedisTarget, silentMs?: number): RedisConnection {
-  return connectionTo(target, { ...forWorker, ...(silentMs ? { socketTimeout: silentMs } : {}) }, true);
+/**
+ * A connection of a queue's worker: commands have no deadline. One whose server has been silent for `silentMs` with a
+ * command under way is made anew, so blocking commands must block for less.
+ */
+export function workerConnection(target: RedisTarget, silentMs: number): RedisConnection {
+  return connectionTo(target, { ...forWorker, socketTimeout: silentMs }, true);
 }
 
 /**

@@ -26,7 +26,7 @@ export interface Jobs<D> {
   counts(): Promise<{ waiting: number; active: number }>;
 }
 
-/** How long a worker's question for the next job stays open, s; and when its connection counts as dead, ms. */
+/** How long a worker's question for the next job stays open, s; and when a connection without its answer is dead, ms. */
 const drainDelayS = 2;
 const workerSilentMs = 5000;
 
@@ -142,8 +142,7 @@ export function queue<D, As extends string>(options: {
       };
       const queueOptions: QueueOptions = {
         prefix: `{${name}}`,
-        createClient: (type) =>
-          forBull(keep(workerConnection(target, type === 'bclient' ? workerSilentMs : undefined))),
+        createClient: () => forBull(keep(workerConnection(target, workerSilentMs))),
         // Bull's defaults leave a killed worker's job for up to a minute, then fail it
         settings: {
           lockDuration: lockMs,
@@ -211,7 +210,11 @@ export function queue<D, As extends string>(options: {
       const outcome = await Promise.race([closed, late]);
       clearTimeout(timer);
       if (outcome === 'late') this.logger.warn('The queue is closed with jobs under way', { queue: name });
-      for (const connection of connections.get(this) ?? []) closeConnection(connection);
+      for (const connection of connections.get(this) ?? []) {
+        // One that was never ready: Bull would reject a promise that nobody holds
+        connection.removeAllListeners('end');
+        closeConnection(connection);
+      }
     },
   };
 }

@@ -11,10 +11,15 @@ import { freePort } from './process.ts';
 export interface RedisTopology {
   /** For REDIS_URL. */
   url: string;
+  /** The Redis servers, primaries first. */
+  ports: number[];
   /** The port of the primary that a key is written to. */
   primaryOf(key: string): Promise<number>;
   /** kill -9. Resolves when the process has ended. */
   kill(port: number): Promise<void>;
+  /** SIGSTOP: it keeps its connections and answers nothing, until `wake`. */
+  hang(port: number): void;
+  wake(port: number): void;
   /** A killed server comes back with its data, on its port. */
   revive(port: number): Promise<void>;
   /** A plain connection to one server; closed by `stop`. */
@@ -74,6 +79,10 @@ class Servers {
     await ended;
   }
 
+  signal(port: number, signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#running.get(port)?.kill(signal);
+  }
+
   revive = (port: number): Promise<void> => this.start(port, this.#commands.get(port) ?? []);
 
   async stop(): Promise<void> {
@@ -96,7 +105,9 @@ const serverOptions = async (servers: Servers, port: number, more: Record<string
     save: '',
     appendonly: 'yes',
     'repl-diskless-sync-delay': '0',
+    // A replica that hangs counts as gone after 5 s; pings must come oftener
     'repl-timeout': '5',
+    'repl-ping-replica-period': '1',
     'maxmemory-policy': 'noeviction',
     ...more,
   };
@@ -143,6 +154,7 @@ export async function startSentinel(): Promise<RedisTopology> {
     }, 15_000);
     return {
       url: `redis-sentinel://${sentinels.map((port) => `127.0.0.1:${port}`).join(',')}/rides`,
+      ports: [primary, replica],
       async primaryOf() {
         const [, port] = (await watchers[0]?.call(
           'SENTINEL',
@@ -152,6 +164,8 @@ export async function startSentinel(): Promise<RedisTopology> {
         return Number(port);
       },
       kill: (port) => servers.kill(port),
+      hang: (port) => servers.signal(port, 'SIGSTOP'),
+      wake: (port) => servers.signal(port, 'SIGCONT'),
       revive: servers.revive,
       connect: (port) => servers.connect(port),
       stop: () => servers.stop(),
@@ -184,7 +198,8 @@ export async function startCluster(): Promise<RedisTopology> {
         await client.call('CLUSTER', 'ADDSLOTSRANGE', from, to);
       }
       await client.call('CLUSTER', 'SET-CONFIG-EPOCH', n + 1);
-      if (n > 0) await clients[0]?.call('CLUSTER', 'MEET', '127.0.0.1', port, busPort);
+      // Each is told of all others: gossip alone takes seconds
+      for (const other of clients) await other.call('CLUSTER', 'MEET', '127.0.0.1', port, busPort);
       ports.push(port);
       clients.push(client);
     }
@@ -205,6 +220,7 @@ export async function startCluster(): Promise<RedisTopology> {
     }, 20_000);
     return {
       url: `redis-cluster://${ports.map((port) => `127.0.0.1:${port}`).join(',')}`,
+      ports,
       async primaryOf(key) {
         const slot = Number(await clients[0]?.cluster('KEYSLOT', key));
         for (const [from, to, primary] of (await clients[0]?.cluster('SLOTS')) ?? [])
@@ -212,6 +228,8 @@ export async function startCluster(): Promise<RedisTopology> {
         throw new Error('Nobody has the slot');
       },
       kill: (port) => servers.kill(port),
+      hang: (port) => servers.signal(port, 'SIGSTOP'),
+      wake: (port) => servers.signal(port, 'SIGCONT'),
       revive: servers.revive,
       connect: (port) => servers.connect(port),
       stop: () => servers.stop(),
