@@ -227,7 +227,7 @@ const routesAtStart = {
 };
 
 /** What is under way when the door has closed, ms. */
-const finishWithinMs = 3000;
+const finishWithinMs = 2000;
 
 export default defineService({
   name: 'api',

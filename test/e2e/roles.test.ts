@@ -1,4 +1,5 @@
 import { Agent, get } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import type { Redis } from 'ioredis';
@@ -166,7 +167,7 @@ describe('roles as processes of their own', () => {
         try {
           await signInOn(doors[0]);
           for (const { act, node, pick } of steps) {
-            const door = doors[node as 0 | 1];
+            const door = doors[node];
             const token = [...alive][pick % alive.size];
             if (act === 'login' || token === undefined) await signInOn(door);
             else if (act === 'become-driver') {
@@ -239,8 +240,7 @@ describe('roles as processes of their own', () => {
       expect((await redis.hkeys(`sessions:{${id}}`)).length).toBeGreaterThan(0);
       // Routes are there also when the others count as dead
       await eventually(async () => {
-        const { output } = roles.of.api1;
-        expect(output()).toMatch(/disconnected unexpectedly/);
+        expect(roles.of.api1.output()).toMatch(/disconnected unexpectedly/);
       }, 12_000);
       expect(await codeOf(doors[0], 'GET', '/me', { token })).toEqual([503, 'UNAVAILABLE']);
 
@@ -275,7 +275,7 @@ function steadyClients(nodes: RoleProcess[], token: string, clients: number) {
   const failures: unknown[] = [];
   const served = new Map<RoleProcess, number>();
   const ready = new Set(nodes);
-  let running = true;
+  const over = new AbortController();
   const ask = (node: RoleProcess) =>
     new Promise<number>((resolve, reject) => {
       const headers = { authorization: `Bearer ${token}` };
@@ -285,25 +285,25 @@ function steadyClients(nodes: RoleProcess[], token: string, clients: number) {
       }).once('error', reject);
     });
   const client = async (n: number) => {
-    for (let turn = n; running; turn++) {
+    for (let turn = n; !over.signal.aborted; turn++) {
       const node = [...ready][turn % ready.size];
       if (!node) throw new Error('No node is ready');
       const status = await ask(node).catch((error: unknown) => error);
       if (status === 200) served.set(node, (served.get(node) ?? 0) + 1);
       else failures.push(status);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await pause(5);
     }
   };
   /** What a balancer does. */
   const probe = async (node: RoleProcess) => {
-    while (running) {
+    while (!over.signal.aborted) {
       const ok = await fetch(`${node.apiUrl}/readyz`).then(
         (answer) => answer.status === 200,
         () => false,
       );
       if (ok) ready.add(node);
       else ready.delete(node);
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await pause(50);
     }
   };
   const all = [...Array.from({ length: clients }, (_, n) => client(n)), ...nodes.map(probe)];
@@ -311,7 +311,7 @@ function steadyClients(nodes: RoleProcess[], token: string, clients: number) {
     failures,
     served: (node: RoleProcess) => served.get(node) ?? 0,
     async end(): Promise<void> {
-      running = false;
+      over.abort();
       await Promise.all(all);
       agent.destroy();
     },
@@ -339,18 +339,16 @@ describe('a node that stops under load', () => {
     const trips = Array.from({ length: 20 }, (_, n) => ({ tripId: `trp_${n}`, driverId: `usr_${n}` }));
     const newest = new Map<string, number>();
     let failures = 0;
-    let running = true;
+    const over = new AbortController();
     const drive = async ({ tripId, driverId }: (typeof trips)[number]) => {
-      for (let timestamp = Date.now(); running; timestamp++) {
-        const update: Reported = {
-          ...{ tripId, userId: driverId, ...aracaju },
-          ...{ accuracy: 5, speed: 5, heading: 0, timestamp },
-        };
+      for (let timestamp = Date.now(); !over.signal.aborted; timestamp++) {
+        const position = { ...aracaju, accuracy: 5, speed: 5, heading: 0, timestamp };
+        const update: Reported = { tripId, userId: driverId, ...position };
         await broker.call('location.report', { updates: [update] }).then(
           () => newest.set(tripId, timestamp),
           () => failures++,
         );
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await pause(5);
       }
     };
     try {
@@ -360,7 +358,7 @@ describe('a node that stops under load', () => {
       expect(await roles.of.location2.stop()).toBe(0);
       const at = newest.get('trp_0') ?? 0;
       await eventually(() => expect(newest.get('trp_0')).toBeGreaterThan(at + 20));
-      running = false;
+      over.abort();
       await Promise.all(driving);
       expect(failures).toBe(0);
       for (const { tripId } of trips) {
@@ -372,7 +370,7 @@ describe('a node that stops under load', () => {
         });
       }
     } finally {
-      running = false;
+      over.abort();
       await broker.stop();
     }
   }, 30_000);

@@ -44,7 +44,8 @@ describe('when every event is lost', () => {
         const made = await Promise.all([1, 2, 3].map(() => sessions.create(userId, role, version)));
         const devices = await Promise.all(
           made.map(async ({ token, sessionId }) => ({
-            ...{ sessionId, alive: true },
+            sessionId,
+            alive: true,
             socket: await connectSocket(system, token),
           })),
         );

@@ -1,0 +1,32 @@
+/** The machine that figures come from, and what of it was used. Linux: read from /proc. */
+import { readFile } from 'node:fs/promises';
+import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
+import type { Redis } from 'ioredis';
+
+/** `AMD EPYC, 2 cores, 8 GB, Node v24.21.0, load 0.1`: the load is that of the last minute. */
+export const machineName = (): string =>
+  [
+    cpus()[0]?.model.trim() ?? 'unknown processor',
+    `${availableParallelism()} cores`,
+    `${Math.round(totalmem() / 2 ** 30)} GB`,
+    `Node ${process.version}`,
+    `load ${(loadavg()[0] ?? 0).toFixed(1)}`,
+  ].join(', ');
+
+/** Linux counts in 1/100 s for every program, whatever the kernel's own clock: proc(5), sysconf(_SC_CLK_TCK). */
+const tickMs = 10;
+
+/** CPU time that a process has used so far, user and system, ms, in steps of 10. */
+export async function processCpuMs(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+  // The command's name, in parentheses, may hold spaces; utime and stime are fields 14 and 15 of proc(5)
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * tickMs;
+}
+
+/** CPU time that a Redis server has used so far, user and system, ms. */
+export async function redisCpuMs(redis: Redis): Promise<number> {
+  const info = await redis.info('cpu');
+  const seconds = (key: string) => Number(new RegExp(`^${key}:(\\S+)`, 'm').exec(info)?.[1]);
+  return (seconds('used_cpu_user') + seconds('used_cpu_sys')) * 1000;
+}
