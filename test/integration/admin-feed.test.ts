@@ -1,17 +1,21 @@
+import type { Socket as NodeSocket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import type { Service } from 'moleculer';
+import type { Server } from 'socket.io';
 import type { Socket } from 'socket.io-client';
 import type { Role } from '../../contracts/common.ts';
 import type { DeliveredEvent, FeedDigest } from '../../contracts/feed.ts';
 import { feedKeys } from '../../lib/feed-stream.ts';
 import type { Sessions } from '../../mixins/sessions.ts';
+import type { Shares } from '../../mixins/shares.ts';
 import {
   type AdminSocket,
   aracaju,
   bookTrip,
   connectAdmin,
+  connectShare,
   request,
   signIn,
   type User,
@@ -232,6 +236,37 @@ describe('what an admin is sent', () => {
     );
   }, 60_000);
 
+  test('R7.5 of a client that reads no more hardly anything waits here, and it misses nothing', async () => {
+    const socket = await connect();
+    const seen = seenBy(socket);
+    await subscribe(socket);
+    const first = await append();
+    await eventually(() => expect(idsOf(seen)).toEqual([first]));
+    const gateway = system.broker.getLocalService('gateway') as Service & { io: Server };
+    const { conn } = gateway.io.of('/admin').sockets.get(socket.id ?? '')!;
+    const { ws } = socket.io.engine.transport as unknown as { ws: { _socket: NodeSocket } };
+    ws._socket.pause();
+    for (let n = 0; n < 15; n++) {
+      const pipeline = redis.pipeline();
+      for (let m = 0; m < 100; m++)
+        pipeline.xadd(
+          feedKeys.stream,
+          '*',
+          'kind',
+          'a',
+          'data',
+          JSON.stringify({ note: 'x'.repeat(10_000) }),
+        );
+      await pipeline.exec();
+    }
+    const ids = await feedIds(redis);
+    // More than the kernel takes
+    await eventually(() => expect(conn.transport.writable).toBe(false));
+    expect((Reflect.get(conn, 'writeBuffer') as unknown[]).length).toBeLessThanOrEqual(2);
+    ws._socket.resume();
+    await eventually(() => expect(idsOf(seen)).toEqual(ids.slice(ids.indexOf(first))), 10_000);
+  }, 20_000);
+
   test('R3.5 a storm is a digest and the newest, and the list has all of it', async () => {
     const socket = await connect();
     const seen = seenBy(socket);
@@ -390,6 +425,11 @@ describe('with the rest away', () => {
     await mainRedis.halt();
     const first = await append('sos.triggered', { alertId: 'sos_9' });
     await eventually(() => expect(idsOf(seen)).toEqual([first]));
+    const { shares } = system.broker.getLocalService('gateway') as Service & { shares: Shares };
+    const link = await shares.create({ userId: 'usr_a', tripId: 'trp_a', alertId: 'sos_9', ttlMs: 60_000 });
+    const contact = await connectShare(system, link.token);
+    expect(contact.connected).toBe(true);
+    contact.close();
     await subscribe(socket, { kinds: ['sos.updated'] });
     const second = await append('sos.updated', { alertId: 'sos_9' });
     await eventually(() => expect(idsOf(seen)).toEqual([first, second]));

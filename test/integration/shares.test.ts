@@ -66,11 +66,16 @@ const list = async ({ token }: User, tripId: string) =>
 const tokenFor = async ({ rider, tripId }: Ride): Promise<string> => (await share(rider, tripId)).body.token;
 const codeOf = ({ status, body }: Answer) => [status, body?.error?.code];
 
-async function follow(token: unknown): Promise<ShareSocket> {
-  const socket = await connectShare(system, token);
+/** A client with everything that it is sent. */
+async function watch(token: unknown): Promise<{ socket: ShareSocket; seen: [string, unknown][] }> {
+  const seen: [string, unknown][] = [];
+  const socket = await connectShare(system, token, (made) =>
+    made.onAny((event: string, payload: unknown) => seen.push([event, payload])),
+  );
   open.push(socket);
-  return socket;
+  return { socket, seen };
 }
+const follow = async (token: unknown) => (await watch(token)).socket;
 const isRefused = (token: unknown) =>
   expect(connectShare(system, token)).rejects.toMatchObject({ data: { code: 'SHARE_INVALID' } });
 const closed = (socket: ShareSocket) => new Promise((resolve) => socket.once('disconnect', resolve));
@@ -83,13 +88,6 @@ async function drive(tripId = ride.tripId, socket = driving) {
   const update = { tripId, ...aracaju, accuracy: 8, speed: 9, heading: 120, timestamp: (clock += 100) };
   expect(await ask(socket, 'location:update', update)).toEqual({ ok: true });
   return update;
-}
-
-/** Everything that a socket is sent. */
-function seenBy(socket: ShareSocket): [string, unknown][] {
-  const seen: [string, unknown][] = [];
-  socket.onAny((event: string, payload: unknown) => seen.push([event, payload]));
-  return seen;
 }
 
 describe('making links', () => {
@@ -195,8 +193,7 @@ describe('following a link', () => {
     await eventually(async () =>
       expect((await system.broker.call('location.missed', { tripId })) as object).toMatchObject({ last }),
     );
-    const socket = await follow(token);
-    const seen = seenBy(socket);
+    const { socket, seen } = await watch(token);
     const located = (update: object) => [
       'location',
       { ...update, userId: driver.id, at: expect.any(Number) },
@@ -215,8 +212,7 @@ describe('following a link', () => {
   });
 
   test('R2.5 of whoever is on the trip nothing is told but an id', async () => {
-    const socket = await follow(await tokenFor(ride));
-    const seen = seenBy(socket);
+    const { socket, seen } = await watch(await tokenFor(ride));
     await drive();
     await eventually(() => expect(seen.length).toBeGreaterThan(1));
     const fields = new Set(seen.flatMap(([, payload]) => Object.keys(payload as Update)));
@@ -270,8 +266,7 @@ describe('following a link', () => {
 
   test('R2.5 revoked, it is cut at once, and others are not', async () => {
     const [one, two] = [await tokenFor(ride), await tokenFor(ride)];
-    const [socket, other] = [await follow(one), await follow(two)];
-    const seen = seenBy(other);
+    const [socket, { seen }] = [await follow(one), await watch(two)];
     const gone = closed(socket);
     expect((await revoke(ride.rider, ride.tripId, one)).status).toBe(204);
     expect(await gone).toBe('io server disconnect');
@@ -296,8 +291,7 @@ describe('following a link', () => {
   test('R2.5 a link ends some minutes after its trip, even when nobody could write that down', async () => {
     const trip = await activeTrip(system);
     const [token, other] = [await tokenFor(trip), await tokenFor(trip)];
-    const socket = await follow(token);
-    const seen = seenBy(socket);
+    const { socket, seen } = await watch(token);
     await post(trip.driver, `/trips/${trip.tripId}/cancel`);
     await eventually(() =>
       expect(seen.at(-1)).toEqual(['trip', expect.objectContaining({ status: 'cancelled' })]),
@@ -306,7 +300,7 @@ describe('following a link', () => {
     expect(left).toHaveLength(2);
     expect(Math.max(...left)).toBeLessThanOrEqual(10 * 60_000);
     // Whoever comes now still sees that it is over
-    const late = seenBy(await follow(other));
+    const { seen: late } = await watch(other);
     await eventually(() =>
       expect(late[0]).toEqual(['trip', expect.objectContaining({ status: 'cancelled' })]),
     );
@@ -321,8 +315,7 @@ describe('following a link', () => {
   test('a rider who leaves the room does not take the updates from who follows a link, nor the other way round', async () => {
     const rider = await connectSocket(system, ride.rider.token);
     open.push(rider);
-    const socket = await follow(await tokenFor(ride));
-    const seen = seenBy(socket);
+    const { socket, seen } = await watch(await tokenFor(ride));
     const theirs: Update[] = [];
     rider.on('location', (update) => theirs.push(update));
     await ask(rider, 'trip:join', { tripId: ride.tripId });
@@ -345,8 +338,7 @@ describe('an alert’s link', () => {
       alertId: 'sos_1',
       userId: ride.rider.id,
     });
-    const socket = await follow(token);
-    const seen = seenBy(socket);
+    const { socket, seen } = await watch(token);
     const update = { tripId: '', userId: ride.rider.id, ...aracaju, at: 1 };
     await eventually(() => expect(gateway.io.of('/share').adapter.rooms.has(alertRoom('sos_1'))).toBe(true));
     gateway.io.of('/share').to(alertRoom('sos_1')).emit('location', update);
@@ -386,13 +378,12 @@ test('without trips and location a link still opens, and is told how things are 
     const service = system.broker.getLocalService(name);
     if (service) await system.broker.destroyService(service);
   }
-  const socket = await follow(token);
+  const { socket, seen } = await watch(token);
   expect(socket.connected).toBe(true);
   const { default: trips } = await import('../../services/trips/trips.service.ts');
   const { default: location } = await import('../../services/location/location.service.ts');
   for (const schema of [trips, location]) system.broker.createService(schema);
   await system.broker.waitForServices(['trips', 'location']);
-  const seen = seenBy(socket);
   await gateway.shareDoor.check(Date.now() + 6000);
   await eventually(() => expect(seen.map(([event]) => event)).toContain('trip'));
 });
