@@ -191,9 +191,9 @@ describe('following a link', () => {
     const token = await tokenFor(trip);
     const last = await drive(tripId, their);
     await eventually(async () =>
-      expect((await system.broker.call('location.missed', { tripId })) as object).toMatchObject({ last }),
+      expect(await system.broker.call('location.missed', { tripId })).toMatchObject({ last }),
     );
-    const { socket, seen } = await watch(token);
+    const { seen } = await watch(token);
     const located = (update: object) => [
       'location',
       { ...update, userId: driver.id, at: expect.any(Number) },
@@ -212,7 +212,7 @@ describe('following a link', () => {
   });
 
   test('R2.5 of whoever is on the trip nothing is told but an id', async () => {
-    const { socket, seen } = await watch(await tokenFor(ride));
+    const { seen } = await watch(await tokenFor(ride));
     await drive();
     await eventually(() => expect(seen.length).toBeGreaterThan(1));
     const fields = new Set(seen.flatMap(([, payload]) => Object.keys(payload as Update)));
@@ -338,7 +338,7 @@ describe('an alert’s link', () => {
       alertId: 'sos_1',
       userId: ride.rider.id,
     });
-    const { socket, seen } = await watch(token);
+    const { seen } = await watch(token);
     const update = { tripId: '', userId: ride.rider.id, ...aracaju, at: 1 };
     await eventually(() => expect(gateway.io.of('/share').adapter.rooms.has(alertRoom('sos_1'))).toBe(true));
     gateway.io.of('/share').to(alertRoom('sos_1')).emit('location', update);

@@ -82,7 +82,7 @@ async function appendMany(count: number, kind = 'trip.started'): Promise<void> {
     pipeline.xadd(feedKeys.stream, '*', 'kind', kind, 'at', n + 1, 'data', '{}');
   await pipeline.exec();
 }
-const arrived = (seen: Seen, ids: string[]) => eventually(() => expect(seen.ids).toEqual(ids));
+const expectArrived = (seen: Seen, ids: string[]) => eventually(() => expect(seen.ids).toEqual(ids));
 
 describe('entries', () => {
   test('fields are found by name; what is broken is passed on without its data', () => {
@@ -130,7 +130,7 @@ describe('a subscriber', () => {
     reader.subscribe('0-0', {}, seen.sink);
     await appendMany(300);
     for (let n = 0; n < 20; n++) await append();
-    await arrived(seen, await feedIds(redis));
+    await expectArrived(seen, await feedIds(redis));
     expect(Math.max(...seen.messages.map(({ length }) => length))).toBeLessThanOrEqual(500);
     expect([seen.digests, seen.resyncs]).toEqual([[], []]);
   });
@@ -155,7 +155,7 @@ describe('a subscriber', () => {
     ];
     const picks = [[0], [0, 1], [2], [0, 1, 2, 3]];
     for (const [n, pick] of picks.entries())
-      await arrived(
+      await expectArrived(
         seen[n]!,
         pick.map((i) => ids[i] ?? ''),
       );
@@ -179,12 +179,12 @@ describe('a subscriber', () => {
     const first = reader.subscribe('0-0', {}, one.sink);
     const second = reader.subscribe('0-0', {}, two.sink);
     const id = await append();
-    await Promise.all([arrived(one, [id]), arrived(two, [id])]);
+    await Promise.all([expectArrived(one, [id]), expectArrived(two, [id])]);
     expect(waiting).toHaveLength(1);
     first.close();
     first.close();
     const next = await append();
-    await arrived(two, [id, next]);
+    await expectArrived(two, [id, next]);
     second.close();
     await eventually(() => expect(waiting[0]?.status).toBe('end'));
     expect(one.ids).toEqual([id]);
@@ -192,7 +192,7 @@ describe('a subscriber', () => {
     const third = collect();
     const later = await append();
     reader.subscribe(second.cursor, {}, third.sink);
-    await arrived(third, [later]);
+    await expectArrived(third, [later]);
     expect(waiting).toHaveLength(2);
   });
 
@@ -206,7 +206,7 @@ describe('a subscriber', () => {
     reader.subscribe('0-0', {}, fast.sink);
     for (let n = 0; n < 60; n++) await append();
     const ids = await feedIds(redis);
-    await arrived(fast, ids);
+    await expectArrived(fast, ids);
     expect(slow.ids).toEqual([]);
     await eventually(() => {
       take();
@@ -219,7 +219,7 @@ describe('a subscriber', () => {
     const seen = collect();
     reader.subscribe('0-0', {}, seen.sink);
     const first = await append();
-    await arrived(seen, [first]);
+    await expectArrived(seen, [first]);
     await appendMany(6000, 'sos.triggered');
     const ids = await feedIds(redis);
     await eventually(() => expect(seen.ids.at(-1)).toBe(ids.at(-1)));
@@ -243,7 +243,7 @@ describe('a subscriber', () => {
     reader.subscribe(old, {}, seen.sink);
     await eventually(() => expect(seen.resyncs).toHaveLength(1));
     const id = await append();
-    await arrived(seen, [id]);
+    await expectArrived(seen, [id]);
     expect(seen.resyncs).toHaveLength(1);
   });
 });
@@ -253,14 +253,14 @@ describe('when Redis goes', () => {
     const seen = collect();
     reader.subscribe('0-0', {}, seen.sink);
     await append();
-    await arrived(seen, await feedIds(redis));
+    await expectArrived(seen, await feedIds(redis));
     for (let round = 0; round < 2; round++) {
       await server.halt();
       await eventually(() => expect(waiting.at(-1)?.status).not.toBe('ready'));
       await server.resume();
       await eventually(() => redis.ping());
       for (let n = 0; n < 5; n++) await append();
-      await arrived(seen, await feedIds(redis));
+      await expectArrived(seen, await feedIds(redis));
     }
     expect(seen.resyncs).toEqual([]);
   }, 20_000);
@@ -331,7 +331,7 @@ test('P9 producers race, subscribers are cut at random and come back: exactly th
       await Promise.all(producers);
       const ids = await feedIds(redis);
       for (const { seen } of people) {
-        await arrived(seen, ids);
+        await expectArrived(seen, ids);
         expect(seen.resyncs).toEqual([]);
       }
     }),

@@ -96,7 +96,7 @@ describe('no log line tells', () => {
 
   test('the token of a share link', () => {
     const link = fc
-      .array(fc.constantFrom(...'0a9z'), { minLength: 26, maxLength: 26 })
+      .array(fc.constantFrom('0', 'a', '9', 'z'), { minLength: 26, maxLength: 26 })
       .map((c) => c.join(''));
     fc.assert(
       fc.property(link, path, around, (secret, where, wrap) => {
