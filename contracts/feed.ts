@@ -73,6 +73,7 @@ export type DeliveredEvent = z.infer<typeof deliveredEvent>;
 /** What a subscriber wants to see; what is left out does not narrow. */
 export const feedFilter = z.object({
   kinds: z.array(z.string().max(64)).max(100).optional(),
+  /** Matches `data.city`; no event has one yet, so that only alarms pass. */
   city: z.string().min(1).max(100).optional(),
   tripId: tripId.optional(),
   /** The map's view: [west, south, east, north] in degrees (RFC 7946 §5); west > east crosses 180°. */

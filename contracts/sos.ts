@@ -80,7 +80,9 @@ export const sos = {
       summary:
         'Raises an alert. Never refused for what is missing or unreadable; the same key twice is one alert, and so is a second press on the same trip.',
       params: z.object({
-        key: anything.describe('Or the header Idempotency-Key. Without one, the open alert of user and trip is the key'),
+        key: anything.describe(
+          'Or the header Idempotency-Key. Without one, the open alert of user and trip is the key',
+        ),
         tripId: anything,
         location: anything.describe('{lat, lng, accuracy?, timestamp?}'),
         device: anything,
@@ -107,7 +109,10 @@ export const sos = {
       summary: 'Where the raiser is now; taken until the alert ends, with or without a trip.',
       errors: mayRefuse('SOS_NOT_FOUND'),
       params: z.object({ id: alertId, updates: z.array(z.unknown()).min(1).max(1000) }),
-      result: z.object({ accepted: z.number(), rejected: z.array(z.object({ index: z.number(), code: z.string() })) }),
+      result: z.object({
+        accepted: z.number(),
+        rejected: z.array(z.object({ index: z.number(), code: z.string() })),
+      }),
     },
     /** Where the raiser of an open alert is, for its links; null when it is over or nobody knows. */
     whereabouts: {

@@ -169,7 +169,9 @@ function environmentSchema(production: boolean) {
     SOS_JOURNAL_DIR: z
       .string()
       .optional()
-      .describe('Where a door keeps alerts while the SOS Redis is silent: a disk; DATA_DIR/sos-journal by default'),
+      .describe(
+        'Where a door keeps alerts while the SOS Redis is silent: a disk; DATA_DIR/sos-journal by default',
+      ),
     SOS_ESCALATE_AFTER_MS: count(30_000).describe(
       'An SOS that nobody has acknowledged for so long wakes the person on call',
     ),

@@ -117,31 +117,40 @@ export class FeedReader {
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    const connection = this.#options.connect();
-    signal.addEventListener('abort', () => connection.disconnect());
+    let failures = 0;
+    while (!signal.aborted) {
+      // A new one after each failure: half-open connections end only if somebody ends them
+      const connection = this.#options.connect();
+      const end = () => connection.disconnect();
+      signal.addEventListener('abort', end);
+      try {
+        await this.#follow(connection, signal, () => (failures = 0));
+      } catch (error) {
+        if (signal.aborted) return;
+        if (failures === 0) this.#options.onTrouble('The admin feed cannot be read; it goes on later', error);
+      } finally {
+        signal.removeEventListener('abort', end);
+        end();
+      }
+      await pause(backoffMs(failures++), undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  /** Takes what comes, until the end or a failure. */
+  async #follow(connection: Redis, signal: AbortSignal, onRead: () => void): Promise<void> {
     let isAligned = false;
     // A Redis that comes back may be another one, or one that has lost something
     connection.on('ready', () => (isAligned = false));
-    let failures = 0;
     while (!signal.aborted) {
-      try {
-        if (!isAligned) {
-          isAligned = true;
-          await this.#align(connection, signal);
-        }
-        const events = await this.#read(connection);
-        failures = 0;
-        if (events.length === 0 || !isAligned || signal.aborted) continue;
-        this.#accept(events);
-        await pause(gatherMs, undefined, { signal });
-      } catch (error) {
-        if (signal.aborted) return;
-        isAligned = false;
-        if (failures === 0) this.#options.onTrouble('The admin feed cannot be read; it goes on later', error);
-        // Half-open connections end only if somebody ends them
-        if (connection.status === 'ready') connection.disconnect(true);
-        await pause(backoffMs(failures++), undefined, { signal }).catch(() => undefined);
+      if (!isAligned) {
+        isAligned = true;
+        await this.#align(connection, signal);
       }
+      const events = await this.#read(connection);
+      onRead();
+      if (events.length === 0 || !isAligned || signal.aborted) continue;
+      this.#accept(events);
+      await pause(gatherMs, undefined, { signal });
     }
   }
 

@@ -59,7 +59,7 @@ export interface FeedBounds {
 }
 
 /** What XINFO STREAM says; null is a stream that does not exist yet. */
-export function parseBounds(info: readonly unknown[] | null): FeedBounds {
+function parseBounds(info: readonly unknown[] | null): FeedBounds {
   const values = new Map<unknown, unknown>();
   for (let i = 0; i + 1 < (info ?? []).length; i += 2) values.set(info?.[i], info?.[i + 1]);
   const first = values.get('first-entry') as Entry | null | undefined;

@@ -125,7 +125,8 @@ export default defineService({
       }
     },
     async saveCards(): Promise<void> {
-      for (const user of await this.store.find({ cardPending: true }, { limit: 500 })) await this.saveCard(user);
+      for (const user of await this.store.find({ cardPending: true }, { limit: 500 }))
+        await this.saveCard(user);
     },
     sweepCards(): void {
       this.cardSweep = setTimeout(() => {

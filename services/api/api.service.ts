@@ -85,7 +85,8 @@ async function mergeAnything(this: Door, _ctx: Context, _route: unknown, req: Re
   let params: Record<string, unknown> = text === '' ? {} : { raw: text };
   try {
     const body: unknown = JSON.parse(text);
-    if (typeof body === 'object' && body !== null && !Array.isArray(body) && !isHostile(body)) params = { ...body };
+    if (typeof body === 'object' && body !== null && !Array.isArray(body) && !isHostile(body))
+      params = { ...body };
   } catch {
     // Not JSON: it stays raw
   }

@@ -20,7 +20,7 @@ interface ShareState {
   /** When the link was last seen to be good, ms. */
   checkedAt: number;
   /** Has the client been told how things are? */
-  isTold: boolean;
+  told: 'no' | 'in-progress' | 'yes';
 }
 
 type Nothing = Record<string, never>;
@@ -103,15 +103,16 @@ export class ShareDoor {
   /** Cuts those whose links have ended, and tells those who could not be told yet. */
   async check(now = Date.now()): Promise<void> {
     for (const socket of this.#namespace.sockets.values()) {
-      const { share, endsAt, checkedAt, isTold } = socket.data;
+      const { share, endsAt, checkedAt, told } = socket.data;
       if (endsAt <= now) socket.disconnect(true);
-      else if (now - checkedAt >= (isTold ? checkEveryMs : tellAgainMs)) {
+      else if (now - checkedAt >= (told === 'no' ? tellAgainMs : checkEveryMs)) {
         socket.data.checkedAt = now;
         const found = await this.#options.shares.byHash(share.hash);
         if (!found) socket.disconnect(true);
         else {
-          socket.data.endsAt = Math.min(endsAt, found.expiresAt);
-          if (!isTold) await this.#tell(socket);
+          socket.data.endsAt = Math.min(socket.data.endsAt, found.expiresAt);
+          // Not waited for: what is away must not keep others' links open
+          if (told === 'no') void this.#welcome(socket);
         }
       }
     }
@@ -127,7 +128,7 @@ export class ShareDoor {
     const state = await this.#stateOf(share);
     const endsAt = Math.min(share.expiresAt, state ? endBy(state) : Infinity);
     if (endsAt <= Date.now()) throw new AppError('SHARE_INVALID');
-    socket.data = { share, endsAt, checkedAt: Date.now(), isTold: false };
+    socket.data = { share, endsAt, checkedAt: Date.now(), told: 'no' };
   }
 
   /** Null when there is no trip, or nobody can say: an alert's link must work on the worst day. */
@@ -143,39 +144,44 @@ export class ShareDoor {
 
   async #welcome(socket: ShareSocket): Promise<void> {
     const { tripId, alertId, hash } = socket.data.share;
+    socket.data.told = 'in-progress';
     try {
       await socket.join([
         shareRoom(hash),
         ...(tripId === null ? [] : [tripRoom(tripId)]),
         ...(alertId === null ? [] : [alertRoom(alertId)]),
       ]);
-      await this.#tell(socket);
+      if (alertId !== null) await this.#tellAlert(socket, alertId);
+      socket.data.told = tripId === null || (await this.#tell(socket, tripId)) ? 'yes' : 'no';
     } catch (error) {
+      socket.data.told = 'no';
       this.#options.logger.warn('Who follows a link waits for its trip', { tripId, alertId, error });
     }
   }
 
-  /** How the trip stands, and where. In the room already: what comes between is delivered twice rather than not at all. */
-  async #tell(socket: ShareSocket): Promise<void> {
-    const { share } = socket.data;
-    const { tripId, alertId } = share;
-    if (alertId !== null) {
+  /** Where whoever raised the alert is; what is not known yet comes with the next position. */
+  async #tellAlert(socket: ShareSocket, alertId: string): Promise<void> {
+    try {
       const { position } = await this.#options.calls.call('sos.whereabouts', { id: alertId });
       if (position) socket.emit('location', position);
+    } catch (error) {
+      this.#options.logger.warn('Where an alert is could not be told', { alertId, error });
     }
-    if (tripId !== null) {
-      await this.#options.watch(tripId);
-      const [state, { last }] = await Promise.all([
-        this.#stateOf(share),
-        this.#options.calls.call('location.missed', { tripId }),
-      ]);
-      if (state) {
-        socket.emit('trip', { tripId, ...state });
-        socket.data.endsAt = Math.min(socket.data.endsAt, endBy(state));
-      }
-      if (last) socket.emit('location', last);
-      if (!state) return;
+  }
+
+  /**
+   * How the trip stands, and where. In the room already: what comes between is delivered twice rather than not at all.
+   * False when nobody can say how it stands.
+   */
+  async #tell(socket: ShareSocket, tripId: string): Promise<boolean> {
+    const state = await this.#stateOf(socket.data.share);
+    if (state) {
+      socket.emit('trip', { tripId, ...state });
+      socket.data.endsAt = Math.min(socket.data.endsAt, endBy(state));
     }
-    socket.data.isTold = true;
+    await this.#options.watch(tripId);
+    const { last } = await this.#options.calls.call('location.missed', { tripId });
+    if (last) socket.emit('location', last);
+    return state !== null;
   }
 }

@@ -137,12 +137,20 @@ export const handlers: Handlers = {
 
   async 'sos:trigger'({ calls }, socket, press) {
     const meta = metaOf(socket);
-    const { acceptedAt, ...accepted } = await calls.call('sos.trigger', { ...press, via: 'socket' }, { meta });
+    const { acceptedAt, ...accepted } = await calls.call(
+      'sos.trigger',
+      { ...press, via: 'socket' },
+      { meta },
+    );
     return { ...accepted, acceptedAt: Date.parse(acceptedAt) };
   },
 
   async 'sos:location'({ calls }, socket, { alertId, ...fix }) {
-    const { accepted } = await calls.call('sos.locate', { id: alertId, updates: [fix] }, { meta: metaOf(socket) });
+    const { accepted } = await calls.call(
+      'sos.locate',
+      { id: alertId, updates: [fix] },
+      { meta: metaOf(socket) },
+    );
     if (accepted === 0) throw new AppError('LOCATION_INVALID');
     return { alertId };
   },

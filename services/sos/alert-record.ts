@@ -121,7 +121,8 @@ export function raisersView(record: AlertRecord, log: readonly LogEntry[]): Aler
     if (steps.has(entry.what)) return [{ at: entry.at, what: entry.what }];
     return raisersOwn.has(entry.what) ? [entry] : [];
   });
-  const location = duressAt !== null && record.press.location !== null ? record.press.location : record.location;
+  const location =
+    duressAt !== null && record.press.location !== null ? record.press.location : record.location;
   return {
     alertId: record.alertId,
     status: viewOf(record),

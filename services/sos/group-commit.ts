@@ -17,7 +17,11 @@ export class GroupCommit<T, R> {
   #scheduled = false;
 
   /** `commit` answers for each item, in order, its result or its error; when it rejects, every item of that group does. */
-  constructor(options: { commit: (items: T[]) => Promise<(R | Error)[]>; maxSize: number; maxUnderWay: number }) {
+  constructor(options: {
+    commit: (items: T[]) => Promise<(R | Error)[]>;
+    maxSize: number;
+    maxUnderWay: number;
+  }) {
     this.#commit = options.commit;
     this.#maxSize = options.maxSize;
     this.#maxUnderWay = options.maxUnderWay;

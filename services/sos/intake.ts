@@ -2,8 +2,9 @@
  * Takes presses on SOS. An answer means that the press is safe: in the SOS Redis (and on a replica where there is one), or
  * fsynced on this machine when that is silent. Needs nothing else.
  */
-import type { Log } from '../../lib/context.ts';
+
 import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
+import type { Log } from '../../lib/context.ts';
 import type { MessageState } from './alert-record.ts';
 import type { Journal, Waiting } from './journal.ts';
 import type { Press } from './read-press.ts';
@@ -26,7 +27,10 @@ export interface IntakeParts {
   /** Queues the processing of new alerts. A hint: the sweep finds what it misses. */
   queue(alertIds: string[]): Promise<void>;
   /** Texts the contacts of a press from this very process, noting each message; never rejects. */
-  tellContacts(waiting: Waiting, note: (contact: string, state: MessageState) => Promise<void>): Promise<void>;
+  tellContacts(
+    waiting: Waiting,
+    note: (contact: string, state: MessageState) => Promise<void>,
+  ): Promise<void>;
   count(event: 'accepted' | 'journaled' | 'drained' | 'refused', how: string): void;
   logger: Log;
   now(): number;

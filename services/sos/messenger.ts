@@ -9,8 +9,8 @@ import { type AlertRecord, type MessageState, messageField, type Purpose } from 
 import { isOver } from './alert-state.ts';
 import { attempt, claimed, dueNext, type KeyedContact, messageTo, openContacts } from './contact-messages.ts';
 import type { Follow, SendJob } from './follow-jobs.ts';
-import { Semaphore } from './semaphore.ts';
 import type { SosRecords } from './records.ts';
+import { Semaphore } from './semaphore.ts';
 
 export interface MessengerParts {
   records: SosRecords;
@@ -59,8 +59,7 @@ export class Messenger {
     const { records, logger, metrics, now } = this.#parts;
     logger.error('Messages of an SOS could not be sent', { alerts: ids.length, purpose, error });
     metrics.increment('sos.exhausted.total', { what: 'job' });
-    for (const alertId of ids)
-      await records.bury({ alertId, contact: contact ?? 'all', purpose, at: now() });
+    for (const alertId of ids) await records.bury({ alertId, contact: contact ?? 'all', purpose, at: now() });
   }
 
   #messagesOf(record: AlertRecord, purpose: Purpose): One[] {
@@ -128,7 +127,13 @@ export class Messenger {
     metrics.increment('sos.exhausted.total', { what: 'contact' });
     const { alertId, status } = record;
     const told = { alertId, status, what: 'contact-not-reached', note: state.name };
-    await records.outcome(alertId, field, state, { at: state.at, what: 'contact-not-reached', note: state.name }, told);
+    await records.outcome(
+      alertId,
+      field,
+      state,
+      { at: state.at, what: 'contact-not-reached', note: state.name },
+      told,
+    );
     await records.bury({ alertId, contact: contact.key, purpose, at: state.at });
     await this.#parts.follow([
       {
@@ -138,7 +143,10 @@ export class Messenger {
     ]);
   }
 
-  async #later({ record, contact, purpose }: One, due: { channel: string; attempt: number; delayMs: number }) {
+  async #later(
+    { record, contact, purpose }: One,
+    due: { channel: string; attempt: number; delayMs: number },
+  ) {
     const { alertId } = record;
     await this.#parts.follow([
       {

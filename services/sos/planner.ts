@@ -151,7 +151,10 @@ export class Planner {
     const [first] = fresh;
     if (first) {
       const ids = fresh.map(({ record }) => record.alertId);
-      const delay = Math.max(0, Math.max(...fresh.map(({ record }) => record.acceptedAt)) + escalateAfterMs - now());
+      const delay = Math.max(
+        0,
+        Math.max(...fresh.map(({ record }) => record.acceptedAt)) + escalateAfterMs - now(),
+      );
       jobs.push({
         data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
         options: { jobId: `wake:${first.record.alertId}:${ids.length}`, delay },

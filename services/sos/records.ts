@@ -163,7 +163,18 @@ export class SosRecords {
   async locate(record: AlertRecord, location: AlertLocation, fixAt: number, at: number): Promise<void> {
     const { alertId, userId, tripId } = record;
     const { lat, lng, accuracy } = location;
-    const moved = { alertId, tripId, userId, lat, lng, accuracy, speed: null, heading: null, timestamp: fixAt, at };
+    const moved = {
+      alertId,
+      tripId,
+      userId,
+      lat,
+      lng,
+      accuracy,
+      speed: null,
+      heading: null,
+      timestamp: fixAt,
+      at,
+    };
     await this.#redis.sosLocate(
       sosKeys.alert(alertId),
       feedKeys.stream,
@@ -206,9 +217,7 @@ export class SosRecords {
   /** Claims one attempt at a message; false when somebody else was faster. */
   async claim(alertId: string, field: string, seen: MessageState, claimed: MessageState): Promise<boolean> {
     const json = JSON.stringify(claimed);
-    return (
-      (await this.#redis.sosClaim(sosKeys.alert(alertId), field, json, JSON.stringify(seen))) === json
-    );
+    return (await this.#redis.sosClaim(sosKeys.alert(alertId), field, json, JSON.stringify(seen))) === json;
   }
 
   /** Records what an attempt led to, with its log entry, and tells admins if `tell` is given. */
@@ -364,4 +373,3 @@ export class SilentError extends Error {
     this.name = 'SilentError';
   }
 }
-

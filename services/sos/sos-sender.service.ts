@@ -20,7 +20,11 @@ interface Parts {
 }
 
 const counters: [name: string, description: string, labelNames: string[]][] = [
-  ['sos.messages.total', 'Messages to emergency contacts, by outcome and by who sent them', ['outcome', 'from']],
+  [
+    'sos.messages.total',
+    'Messages to emergency contacts, by outcome and by who sent them',
+    ['outcome', 'from'],
+  ],
   ['sos.resent.total', 'Messages sent again because it was not known whether they were', []],
   ['sos.exhausted.total', 'What reached nobody after every attempt', ['what']],
 ];

@@ -11,7 +11,7 @@ import { cards } from '../../mixins/cards.ts';
 import { producer, queue } from '../../mixins/queue.ts';
 import { shares } from '../../mixins/shares.ts';
 import { store } from '../../mixins/store.ts';
-import { adminsView, type AlertRecord } from './alert-record.ts';
+import { type AlertRecord, adminsView } from './alert-record.ts';
 import { type FollowJob, followQueue, sosLock, toFollow } from './follow-jobs.ts';
 import { Planner } from './planner.ts';
 import { SosRecords } from './records.ts';
@@ -151,7 +151,16 @@ export default defineService({
         records.map((record, index) => {
           const alert = adminsView(record, logs[index] ?? []);
           const { alertId, version, userId, tripId, status, press } = record;
-          return { _id: alertId, version, userId, tripId, status, acceptedAt: alert.acceptedAt, alert, press };
+          return {
+            _id: alertId,
+            version,
+            userId,
+            tripId,
+            status,
+            acceptedAt: alert.acceptedAt,
+            alert,
+            press,
+          };
         }),
       );
       await kept.projected(records);

@@ -20,9 +20,9 @@ import { type Sealer, sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';
 import { producer } from '../../mixins/queue.ts';
 import { logTrouble, redis, redisTarget } from '../../mixins/redis.ts';
-import { adminsView, type AlertRecord, type MessageState, raisersView, viewOf } from './alert-record.ts';
+import { type AlertRecord, adminsView, type MessageState, raisersView, viewOf } from './alert-record.ts';
 import { type AlertStep, isOver } from './alert-state.ts';
-import { claimed, attempt, dueNext, messageTo, openContacts, queued } from './contact-messages.ts';
+import { attempt, claimed, dueNext, messageTo, openContacts, queued } from './contact-messages.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Waiting } from './journal.ts';
 import { lastKnown } from './last-known.ts';
@@ -52,7 +52,11 @@ const nothingBefore = { bulkhead: { enabled: false }, circuitBreaker: { enabled:
 
 export default defineService({
   name: 'sos',
-  mixins: [redis(), cards(), producer<ProcessJob, 'processing'>({ name: 'sos', redis: 'sos', as: 'processing' })],
+  mixins: [
+    redis(),
+    cards(),
+    producer<ProcessJob, 'processing'>({ name: 'sos', redis: 'sos', as: 'processing' }),
+  ],
   state: () => ({
     kept: undefined as
       | { intake: Intake; records: SosRecords; journal: Journal | undefined; connection: Redis }
@@ -91,7 +95,10 @@ export default defineService({
       );
     },
 
-    async step(ctx: RequestContext<{ id: string; note?: string | undefined }>, step: AlertStep): Promise<AdminAlert> {
+    async step(
+      ctx: RequestContext<{ id: string; note?: string | undefined }>,
+      step: AlertStep,
+    ): Promise<AdminAlert> {
       const { records } = this.parts();
       const record = await records.read(ctx.params.id);
       if (!record) throw new AppError('SOS_NOT_FOUND');
@@ -163,7 +170,14 @@ export default defineService({
   actions: {
     trigger: {
       permissions: 'user',
-      rest: { method: 'POST', path: '/sos', status: 202, unlimited: true, admits: 'ever', neverRefuses: true },
+      rest: {
+        method: 'POST',
+        path: '/sos',
+        status: 202,
+        unlimited: true,
+        admits: 'ever',
+        neverRefuses: true,
+      },
       ...nothingBefore,
       async handler(ctx) {
         const press = readPress(ctx.params, requireCaller(ctx.meta.user), Date.now());
@@ -370,7 +384,12 @@ export default defineService({
       logger,
       now: Date.now,
     });
-    this.kept = { intake, records: new SosRecords(this.sosRedis, { replicas: 0, replicaWithinMs: 0 }), journal, connection };
+    this.kept = {
+      intake,
+      records: new SosRecords(this.sosRedis, { replicas: 0, replicaWithinMs: 0 }),
+      journal,
+      connection,
+    };
     healthOf(broker).add('sosJournal', async () => {
       if (!journal) throw new Error('The journal cannot be written');
     });

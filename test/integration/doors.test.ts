@@ -39,7 +39,13 @@ const tokens = new Map<Role, string>();
 
 const fieldsOf = (schema: z.ZodType): string[] =>
   Object.keys(z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }).properties ?? {});
-const pathOf = (route: Route, id = 'trp_nobody') => `/api/v1${route.rest.path.replace(':id', id)}`;
+const pathOf = (route: Route, id = 'trp_nobody') =>
+  `/api/v1${route.rest.path.replace(':id', id).replace(/:\w+/g, 'nobody')}`;
+/** What the path of a request brings along. */
+const inPath = ({ rest }: Route) =>
+  Object.fromEntries([...rest.path.matchAll(/:(\w+)/g)].map(([, name]) => [name, 'trp_nobody']));
+/** Fields that a route wants before it looks at an id. */
+const valid: Record<string, unknown> = { updates: [{}], ttlMinutes: 5 };
 const mayCall = ({ permissions }: Route, role: Role) =>
   permissions === 'public' || permissions === 'user' || permissions.includes(role);
 /** Somebody who may call the route, but is on no trip. */
@@ -130,7 +136,8 @@ describe('every route', () => {
   test("refuses an id that nobody has, and another's trip", async () => {
     for (const route of routes.filter(({ rest }) => rest.path.includes(':id'))) {
       const schema = actionContract(route.action)?.params;
-      const body = schema && fieldsOf(schema).includes('updates') ? { updates: [{}] } : {};
+      const wanted = (schema ? fieldsOf(schema) : []).filter((field) => field in valid);
+      const body = Object.fromEntries(wanted.map((field) => [field, valid[field]]));
       for (const [id, statuses] of [
         ['trp_nobody', [404]],
         ['../../etc/passwd', [400, 404]],
@@ -157,7 +164,7 @@ describe('every route', () => {
         for (const value of wrongValues) {
           const isGet = route.rest.method === 'GET';
           const sent = { [field]: isGet ? String(value) : value };
-          const isRefused = !schema.safeParse({ ...sent, id: 'trp_nobody' }).success;
+          const isRefused = !schema.safeParse({ ...sent, ...inPath(route) }).success;
           const answer = await send(route, {
             token: tokenFor(route),
             ...(isGet ? { query: sent } : { body: sent }),
@@ -178,7 +185,7 @@ describe('every route', () => {
     for (const route of routes.filter(({ rest }) => rest.method !== 'GET')) {
       const token = tokenFor(route);
       const schema = actionContract(route.action)?.params ?? z.object({});
-      if (!schema.safeParse({ id: 'trp_nobody' }).success) {
+      if (!schema.safeParse(inPath(route)).success) {
         expect([route.action, (await send(route, { token })).body.error.code]).toEqual([
           route.action,
           'VALIDATION',

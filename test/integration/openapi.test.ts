@@ -30,6 +30,9 @@ const promised = [
   'GET /trips/nearby',
   'GET /trips/{id}/track',
   'POST /trips/{id}/locations',
+  'POST /trips/{id}/shares',
+  'DELETE /trips/{id}/shares/{token}',
+  'GET /admin/events',
 ];
 
 interface Route {

@@ -82,7 +82,9 @@ describe('raising an alert', () => {
     for (const phone of phones) {
       const [message, ...others] = await outbox(phone);
       expect(others).toEqual([]);
-      expect(message!.text).toMatch(/^SOS: Asha needs help\. At https:\/\/maps\.google\.com\/\?q=-10\.93934,-37\.06274/);
+      expect(message!.text).toMatch(
+        /^SOS: Asha needs help\. At https:\/\/maps\.google\.com\/\?q=-10\.93934,-37\.06274/,
+      );
       expect(message!.text).toMatch(/Follow: \S+\/share\/shr_\w{26}$/);
     }
     expect(JSON.stringify(alert)).not.toContain(phones[0]);
@@ -100,7 +102,9 @@ describe('raising an alert', () => {
       JSON.parse('{"__proto__":{"drill":true}}'),
       `${'{"a":'.repeat(100)}1${'}'.repeat(100)}`,
     ]) {
-      const answer = await post('/sos', user.token, body, { 'content-type': 'application/json; charset=nonsense' });
+      const answer = await post('/sos', user.token, body, {
+        'content-type': 'application/json; charset=nonsense',
+      });
       expect([body, answer.status]).toEqual([body, 202]);
     }
     // All of them without a usable trip: one open alert
@@ -124,7 +128,12 @@ describe('raising an alert', () => {
     expect(ids.size).toBe(1);
     const foreign = await post('/sos', other.token, {}, key);
     expect(ids).not.toContain(foreign.body.alertId);
-    const again = await post('/sos', user.token, { location: { ...aracaju, accuracy: 5 } }, { 'idempotency-key': 'press-2' });
+    const again = await post(
+      '/sos',
+      user.token,
+      { location: { ...aracaju, accuracy: 5 } },
+      { 'idempotency-key': 'press-2' },
+    );
     expect(ids).toContain(again.body.alertId);
     const alert = await told(again.body.alertId, user.token, 1);
     expect(alert.location).toMatchObject(aracaju);
@@ -150,7 +159,14 @@ describe('raising an alert', () => {
     const { tripId, rider, driver } = await activeTrip(system);
     const driving = await connectSocket(system, driver.token);
     sockets.push(driving);
-    await driving.emitWithAck('location:update', { tripId, ...aracaju, accuracy: 8, speed: 9, heading: 1, timestamp: Date.now() });
+    await driving.emitWithAck('location:update', {
+      tripId,
+      ...aracaju,
+      accuracy: 8,
+      speed: 9,
+      heading: 1,
+      timestamp: Date.now(),
+    });
     await until(
       () => post('/sos', rider.token, { tripId, location: null, drill: true }),
       ({ body }) => expect(body.alertId).toEqual(expect.any(String)),
@@ -173,7 +189,10 @@ describe('raising an alert', () => {
     expect(alert.contacts).toEqual([]);
     const { events } = (await get('/admin/events?limit=1000', admin.token)).body;
     expect(events).toContainEqual(
-      expect.objectContaining({ kind: 'sos.updated', data: expect.objectContaining({ alertId: body.alertId, what: 'no-contacts' }) }),
+      expect.objectContaining({
+        kind: 'sos.updated',
+        data: expect.objectContaining({ alertId: body.alertId, what: 'no-contacts' }),
+      }),
     );
   });
 
@@ -187,7 +206,9 @@ describe('raising an alert', () => {
     expect(status).toBe(202);
     // It may raise, and say where it is; it may not read
     expect((await get(`/sos/${body.alertId}`, user.token)).status).toBe(401);
-    expect((await post(`/sos/${body.alertId}/locations`, user.token, { updates: [aracaju] })).body.accepted).toBe(1);
+    expect(
+      (await post(`/sos/${body.alertId}/locations`, user.token, { updates: [aracaju] })).body.accepted,
+    ).toBe(1);
     const seen = await get(`/admin/sos/${body.alertId}`, admin.token);
     expect(seen.body).toMatchObject({ verified: 'ended', status: expect.any(String) });
   });
@@ -200,10 +221,14 @@ describe('raising an alert', () => {
       ['POST', '/cancel', { pin: '1234' }],
       ['POST', '/locations', { updates: [aracaju] }],
     ] as const) {
-      const answer = await request(system, method, `/api/v1/sos/${alertId}${path}`, { token: other.token, body });
+      const answer = await request(system, method, `/api/v1/sos/${alertId}${path}`, {
+        token: other.token,
+        body,
+      });
       expect([path, answer.status, answer.body.error.code]).toEqual([path, 404, 'SOS_NOT_FOUND']);
     }
-    for (const path of ['', `/${alertId}`]) expect((await get(`/admin/sos${path}`, other.token)).status).toBe(403);
+    for (const path of ['', `/${alertId}`])
+      expect((await get(`/admin/sos${path}`, other.token)).status).toBe(403);
   });
 });
 
@@ -228,15 +253,24 @@ describe('an alert from its beginning to its end', () => {
       expect((await stepOf(alertId, step)).body.error.code).toBe('SOS_WRONG_STATE');
     const trail = ended.body.log.filter(({ who }: { who?: string }) => who !== undefined);
     expect(trail).toEqual([
-      expect.objectContaining({ what: 'acknowledged', who: admin.id, note: 'Calling her', at: expect.any(String) }),
+      expect.objectContaining({
+        what: 'acknowledged',
+        who: admin.id,
+        note: 'Calling her',
+        at: expect.any(String),
+      }),
       expect.objectContaining({ what: 'responding', who: admin.id }),
       expect.objectContaining({ what: 'resolved', who: admin.id, note: 'She is safe' }),
     ]);
     // The raiser sees the steps, not who took them
     const seen = await alertOf(alertId, user.token);
-    expect(seen.log.map(({ what }) => what)).toEqual(expect.arrayContaining(['acknowledged', 'responding', 'resolved']));
+    expect(seen.log.map(({ what }) => what)).toEqual(
+      expect.arrayContaining(['acknowledged', 'responding', 'resolved']),
+    );
     expect(JSON.stringify(seen)).not.toContain(admin.id);
-    await eventually(() => expect(new Set(heard)).toEqual(new Set(['active', 'acknowledged', 'responding', 'resolved'])));
+    await eventually(() =>
+      expect(new Set(heard)).toEqual(new Set(['active', 'acknowledged', 'responding', 'resolved'])),
+    );
     // Contacts hear of the end
     await until(
       () => outbox(phones[0]!),
@@ -264,11 +298,15 @@ describe('an alert from its beginning to its end', () => {
     expect((await alertOf(alertId, user.token)).status).toBe('active');
     const { events } = (await get('/admin/events?limit=1000', admin.token)).body;
     expect(events).toContainEqual(
-      expect.objectContaining({ data: expect.objectContaining({ alertId, what: 'wrong-pins', wrongPins: 3 }) }),
+      expect.objectContaining({
+        data: expect.objectContaining({ alertId, what: 'wrong-pins', wrongPins: 3 }),
+      }),
     );
     const cancelled = await post(`/sos/${alertId}/cancel`, user.token, { pin: '2468' });
     expect([cancelled.status, cancelled.body]).toEqual([200, { alertId, status: 'cancelled' }]);
-    expect((await post(`/sos/${alertId}/cancel`, user.token, { pin: '2468' })).body.error.code).toBe('SOS_WRONG_STATE');
+    expect((await post(`/sos/${alertId}/cancel`, user.token, { pin: '2468' })).body.error.code).toBe(
+      'SOS_WRONG_STATE',
+    );
     await until(
       () => outbox(phones[0]!),
       (messages) => expect(messages[0]!.text).toBe('The SOS of Asha is over. It was called off.'),
@@ -288,7 +326,9 @@ describe('an alert from its beginning to its end', () => {
       await told(alertId, user.token, 1);
       const answer = await post(`/sos/${alertId}/cancel`, user.token, { pin });
       const later = await post(`/sos/${alertId}/cancel`, user.token, { pin: '9999' });
-      const moved = await post(`/sos/${alertId}/locations`, user.token, { updates: [{ lat: -10.5, lng: -37 }] });
+      const moved = await post(`/sos/${alertId}/locations`, user.token, {
+        updates: [{ lat: -10.5, lng: -37 }],
+      });
       const alert = await alertOf(alertId, user.token);
       await eventually(() => expect(heard.at(-1)).toEqual(['sos', 'cancelled']));
       const shape = JSON.stringify({
@@ -298,7 +338,14 @@ describe('an alert from its beginning to its end', () => {
         alert,
         heard: [...new Set(heard.map((event) => JSON.stringify(event)))],
       });
-      return { alertId, shape: shape.replaceAll(alertId, 'ID').replaceAll(user.id, 'USER').replace(/\d{4}-[^"]+Z/g, 'AT').replace(/"ageMs":\d+/g, 'AGE') };
+      return {
+        alertId,
+        shape: shape
+          .replaceAll(alertId, 'ID')
+          .replaceAll(user.id, 'USER')
+          .replace(/\d{4}-[^"]+Z/g, 'AT')
+          .replace(/"ageMs":\d+/g, 'AGE'),
+      };
     };
     const cancelled = await seenAfter(honest, '2468');
     const duress = await seenAfter(forced, '8642');
@@ -307,7 +354,9 @@ describe('an alert from its beginning to its end', () => {
     expect(truth.body).toMatchObject({ duress: true, status: 'active' });
     const { events } = (await get('/admin/events?limit=1000', admin.token)).body;
     expect(events).toContainEqual(
-      expect.objectContaining({ data: expect.objectContaining({ alertId: duress.alertId, what: 'duress', duress: true }) }),
+      expect.objectContaining({
+        data: expect.objectContaining({ alertId: duress.alertId, what: 'duress', duress: true }),
+      }),
     );
     // Somebody is woken at once, and closing it shows the raiser nothing new
     await until(
@@ -357,7 +406,10 @@ describe('an alert from its beginning to its end', () => {
 
   test('+ not acknowledged in time: an incident and a call; acknowledged in time: neither', async () => {
     const [{ user: late }, { user: early }] = [await userWith(0), await userWith(0)];
-    const [lateId, earlyId] = [(await post('/sos', late.token, {})).body.alertId, (await post('/sos', early.token, {})).body.alertId];
+    const [lateId, earlyId] = [
+      (await post('/sos', late.token, {})).body.alertId,
+      (await post('/sos', early.token, {})).body.alertId,
+    ];
     await stepOf(earlyId, 'acknowledge');
     const logOf = async (id: string) =>
       ((await get(`/admin/sos/${id}`, admin.token)).body.log as { what: string }[]).map(({ what }) => what);
@@ -365,7 +417,9 @@ describe('an alert from its beginning to its end', () => {
       () => logOf(lateId),
       (log) => {
         expect(log).toContain('incident-opened');
-        expect(log).toEqual(expect.arrayContaining([expect.stringMatching(/^on-call-(called|being-called)$/)]));
+        expect(log).toEqual(
+          expect.arrayContaining([expect.stringMatching(/^on-call-(called|being-called)$/)]),
+        );
       },
     );
     expect(await logOf(earlyId)).not.toContain('incident-opened');

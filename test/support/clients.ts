@@ -108,14 +108,19 @@ export type ClientSocket = Socket<ServerToClient, ClientToServer>;
 export type AdminSocket = Socket<AdminServerToClient, AdminClientToServer>;
 export type ShareSocket = Socket<ShareServerToClient, Record<string, never>>;
 
-/** A real socket.io-client; rejects with the server's refusal. */
-function connectTo<S extends Socket>(url: string, auth: Record<string, unknown>): Promise<S> {
+/** A real socket.io-client; rejects with the server's refusal. `prepare` listens before anything can be missed. */
+function connectTo<S extends Socket>(
+  url: string,
+  auth: Record<string, unknown>,
+  prepare: (socket: S) => void = () => undefined,
+): Promise<S> {
   const socket = io(url, {
     auth,
     transports: ['websocket'],
     reconnection: false,
     forceNew: true,
   }) as S;
+  prepare(socket);
   return new Promise((resolve, reject) => {
     socket.once('connect', () => resolve(socket));
     socket.once('connect_error', (error) => {
@@ -131,5 +136,8 @@ export const connectSocket = (system: Doors, token: string | undefined): Promise
 export const connectAdmin = (system: Doors, token: string | undefined): Promise<AdminSocket> =>
   connectTo(`${system.socketUrl}/admin`, { token });
 
-export const connectShare = (system: Doors, share: unknown): Promise<ShareSocket> =>
-  connectTo(`${system.socketUrl}/share`, { share });
+export const connectShare = (
+  system: Doors,
+  share: unknown,
+  prepare?: (socket: ShareSocket) => void,
+): Promise<ShareSocket> => connectTo(`${system.socketUrl}/share`, { share }, prepare);

@@ -18,7 +18,19 @@ import sosSender from '../../services/sos/sos-sender.service.ts';
 import sosWorker from '../../services/sos/sos-worker.service.ts';
 import trips from '../../services/trips/trips.service.ts';
 
-const services = { accounts, admin, api, gateway, location, monitor, notify, sos, 'sos-sender': sosSender, 'sos-worker': sosWorker, trips };
+const services = {
+  accounts,
+  admin,
+  api,
+  gateway,
+  location,
+  monitor,
+  notify,
+  sos,
+  'sos-sender': sosSender,
+  'sos-worker': sosWorker,
+  trips,
+};
 export type ServiceName = keyof typeof services;
 
 /** A running system of a test's own: real Redis, real sockets, the provider simulator, ports of its own. */

@@ -3,7 +3,14 @@
  * expectation itself is one. Nothing here runs.
  */
 import type { Socket } from 'socket.io-client';
-import type { ClientToServer, ServerToClient } from '../../contracts/socket.ts';
+import type { FeedData } from '../../contracts/feed.ts';
+import type {
+  AdminClientToServer,
+  AdminServerToClient,
+  ClientToServer,
+  ServerToClient,
+  ShareServerToClient,
+} from '../../contracts/socket.ts';
 import type { Calls } from '../../lib/context.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
@@ -94,3 +101,36 @@ export async function clients(socket: Socket<ServerToClient, ClientToServer>) {
   // @ts-expect-error A refusal carries no data
   if (!joined.ok) void joined.missed;
 }
+
+export async function admins(socket: Socket<AdminServerToClient, AdminClientToServer>) {
+  const subscribed = await socket.emitWithAck('subscribe', { kinds: ['sos.triggered'], bbox: [0, 0, 1, 1] });
+  if (subscribed.ok) void subscribed.cursor;
+  socket.on('events', (events) => events.map(({ id, kind, at, data }) => [id, kind, at, data]));
+  socket.on('digest', ({ counts }) => void counts['sos.triggered']);
+
+  // @ts-expect-error Admins watch no single trip here
+  socket.emit('trip:join', { tripId: 'trp_1' });
+  // @ts-expect-error A view has four sides
+  socket.emit('subscribe', { bbox: [0, 0, 1] });
+  // @ts-expect-error Positions go to the other namespaces
+  socket.on('location', () => undefined);
+}
+
+export function contacts(socket: Socket<ShareServerToClient, Record<string, never>>) {
+  socket.on('location', ({ lat }) => void lat);
+  // @ts-expect-error A link takes nothing
+  socket.emit('trip:join', { tripId: 'trp_1' });
+  // @ts-expect-error Nor does it tell of refusals
+  socket.on('location:refused', () => undefined);
+}
+
+/** An alarm's data has what the admins' screen needs. */
+export const alarm: FeedData<'sos.triggered'> = {
+  alertId: 'sos_1',
+  userId: 'usr_1',
+  name: 'Asha',
+  mapUrl: null,
+  sound: true,
+  // @ts-expect-error A drill is one or is not
+  drill: 'no',
+};

@@ -94,6 +94,19 @@ describe('no log line tells', () => {
     );
   });
 
+  test('the token of a share link', () => {
+    const link = fc
+      .array(fc.constantFrom('0', 'a', '9', 'z'), { minLength: 26, maxLength: 26 })
+      .map((c) => c.join(''));
+    fc.assert(
+      fc.property(link, path, around, (secret, where, wrap) => {
+        expect(logged('x', hide(wrap(`https://ride.example/share/shr_${secret}`), where))).not.toContain(
+          secret,
+        );
+      }),
+    );
+  });
+
   test('a code, a PIN, or what a message says, by the name it goes under', () => {
     fc.assert(
       fc.property(code, fc.constantFrom(...secretKeys), path, (secret, key, where) => {

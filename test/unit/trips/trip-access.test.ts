@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import { adminRoles, type Role, role } from '../../../contracts/common.ts';
-import { mayAccess, mayStep } from '../../../services/trips/trip-access.ts';
+import { mayAccess, mayShare, mayStep } from '../../../services/trips/trip-access.ts';
 
 const trip = { riderId: 'usr_rider', driverId: 'usr_driver' };
 const as = (id: string, mine: Role) => ({ id, role: mine, sessionId: 's' });
@@ -28,6 +28,16 @@ describe('R2.5 who may watch and drive a trip', () => {
       expect(mayAccess(trip, who, 'watch')).toBe(true);
       expect(mayAccess(trip, who, 'drive')).toBe(who === driver);
     }
+  });
+
+  test('only the rider shares it', () => {
+    for (const who of [
+      rider,
+      driver,
+      as('usr_other', 'rider'),
+      ...adminRoles.map((mine) => as('usr_admin', mine)),
+    ])
+      expect(mayShare(trip, who)).toBe(who === rider);
   });
 
   test.each<[string, ReturnType<typeof as>, boolean[]]>([
