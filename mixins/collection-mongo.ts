@@ -89,7 +89,12 @@ export function mongoCollection<T extends { _id: string }>(
         return { inserted: documents.length - duplicates.length, duplicates };
       }),
     update: (query, change) =>
-      run(async (c) => (await c.updateMany(query, change as mongo.UpdateFilter<Document>)).modifiedCount),
+      run(async (c) => {
+        const changes = change as mongo.UpdateFilter<Document>;
+        // MongoDB repeats a write whose answer was lost, without doing it twice, only when it is one document's
+        const one = typeof query['_id'] === 'string';
+        return (await (one ? c.updateOne(query, changes) : c.updateMany(query, changes))).modifiedCount;
+      }),
     replaceNewer: (documents) =>
       run(async (c) => {
         const newest = newestOfEach(documents);
