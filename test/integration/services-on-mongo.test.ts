@@ -74,7 +74,7 @@ describe(`services on ${mongoBackend}`, () => {
     ).toEqual([]);
   });
 
-  test('R9.1 R9.3 the indexes are there, and an admin's list is read from a secondary', async () => {
+  test('R9.1 R9.3 the indexes are there, and the list of an admin comes from a secondary', async () => {
     const { simulator } = mongo;
     // A real server would have to be asked for what it was sent
     if (!simulator) return;

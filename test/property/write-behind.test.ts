@@ -36,7 +36,7 @@ function makeQueue(store: ReturnType<typeof makeStore>, limit: number) {
   const queue = new WriteBehind<Item>({
     keyOf: ({ key }) => key,
     isNewer: (item, than) => item.version > than.version,
-    write: store.write,
+    write: (batch) => store.write(batch),
     isAway: (error) => error === away,
     onDrop: (item, reason) => void dropped.push({ item, reason }),
     limit,
@@ -52,7 +52,7 @@ describe('writes that wait for the DB', () => {
       {
         weight: 8,
         arbitrary: fc.record({
-          key: fc.constantFrom(...'abcdefgh'),
+          key: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'),
           version: fc.integer({ min: 1, max: 30 }),
         }),
       },
