@@ -4,8 +4,8 @@
  */
 import { glob } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import mongoose from 'mongoose';
 import { ConfigError, loadConfig } from '../lib/config.ts';
 import { declaredCollections, migrate } from '../mixins/migrations.ts';
@@ -14,8 +14,9 @@ async function main(): Promise<void> {
   const { mongoUri } = loadConfig(process.env);
   if (!mongoUri) throw new ConfigError([{ key: 'MONGO_URI', message: 'is required to migrate' }]);
   // Loading a service's file declares its collections, and starts nothing
-  for await (const file of glob('services/**/*.{service,collection}.ts'))
-    await import(pathToFileURL(resolve(file)).href);
+  const root = fileURLToPath(new URL('..', import.meta.url));
+  for await (const file of glob('services/**/*.{service,collection}.ts', { cwd: root }))
+    await import(pathToFileURL(join(root, file)).href);
   const client = new mongoose.mongo.MongoClient(mongoUri, {
     appName: 'ride-safety migrate',
     serverSelectionTimeoutMS: 10_000,

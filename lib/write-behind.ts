@@ -2,16 +2,16 @@ import { backoffMs, pause } from './backoff.ts';
 
 export interface WriteBehindOptions<T> {
   /** Items of one key are states of one thing: only the newest has to be written. */
-  keyOf(item: T): string;
-  isNewer(item: T, than: T): boolean;
+  keyOf: (item: T) => string;
+  isNewer: (item: T, than: T) => boolean;
   /** Must take the same item twice, and items that are older than what is written. */
-  write(batch: readonly T[]): Promise<void>;
+  write: (batch: readonly T[]) => Promise<void>;
   /** Does the store lack, so that the same batch may work later? Any other failure is an item's own fault. */
-  isAway(error: unknown): boolean;
+  isAway: (error: unknown) => boolean;
   /** Nothing is dropped in silence. `full`: the oldest made room. `refused`: it cannot be written. */
-  onDrop(item: T, reason: 'full' | 'refused', error?: unknown): void;
+  onDrop: (item: T, reason: 'full' | 'refused', error?: unknown) => void;
   /** Each time a try failed because the store is away. */
-  onWait?(error: unknown, waitMs: number): void;
+  onWait?: (error: unknown, waitMs: number) => void;
   /** Items that wait at most. */
   limit: number;
   batchSize: number;

@@ -72,7 +72,7 @@ export function mongoCollection<T extends { _id: string }>(
     insert: (document) =>
       run(async (c) => {
         try {
-          await c.insertOne(document as Document & T);
+          await c.insertOne(document);
           return true;
         } catch (error) {
           if (error instanceof mongoose.mongo.MongoServerError && error.code === duplicateKey) return false;
@@ -83,13 +83,18 @@ export function mongoCollection<T extends { _id: string }>(
       run(async (c) => {
         const duplicates: string[] = [];
         for (const chunk of chunks(documents)) {
-          const there = await duplicatesOf(() => c.insertMany(chunk as (Document & T)[], { ordered: false }));
+          const there = await duplicatesOf(() => c.insertMany(chunk, { ordered: false }));
           for (const index of there) duplicates.push(chunk[index]?._id ?? '');
         }
         return { inserted: documents.length - duplicates.length, duplicates };
       }),
     update: (query, change) =>
-      run(async (c) => (await c.updateMany(query, change as mongo.UpdateFilter<Document>)).modifiedCount),
+      run(async (c) => {
+        const changes = change as mongo.UpdateFilter<Document>;
+        // MongoDB repeats a write whose answer was lost, without doing it twice, only when it is one document's
+        const one = typeof query['_id'] === 'string';
+        return (await (one ? c.updateOne(query, changes) : c.updateMany(query, changes))).modifiedCount;
+      }),
     replaceNewer: (documents) =>
       run(async (c) => {
         const newest = newestOfEach(documents);
@@ -101,7 +106,7 @@ export function mongoCollection<T extends { _id: string }>(
               batch.map((document) => ({
                 replaceOne: {
                   filter: { _id: document._id, version: { $lt: document.version } },
-                  replacement: document as Document & T,
+                  replacement: document,
                   upsert: true,
                 },
               })),

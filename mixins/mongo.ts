@@ -119,7 +119,7 @@ function makePool(broker: ServiceBroker): SharedPool {
 /** Tries until it works or `signal` is aborted; each failure is shown. Waits 0.25 s, doubled up to `maxMs`. */
 export async function untilDone(
   attempt: () => Promise<void>,
-  options: { signal: AbortSignal; maxMs: number; onFailure(error: unknown, waitMs: number): void },
+  options: { signal: AbortSignal; maxMs: number; onFailure: (error: unknown, waitMs: number) => void },
 ): Promise<void> {
   const { signal, maxMs, onFailure } = options;
   for (let tries = 0; !signal.aborted; tries++) {

@@ -9,7 +9,7 @@ export interface ProjectionFields<T> {
    * Copies a record to the store soon, whatever the DB does now. Only for records whose truth is elsewhere: what is
    * dropped (logged, counted) has to be copied again from there.
    */
-  project(record: T): void;
+  project: (record: T) => void;
 }
 
 /** A stop of the whole process has 8 s, ms. */
@@ -62,7 +62,7 @@ export function projection<T extends { _id: string; version: number }>(
       });
       queues.set(this, queue);
       const fields: ProjectionFields<T> = {
-        project(record) {
+        project: (record) => {
           queue.add(record);
           metrics.set('store.behind.waiting', queue.size, labels);
         },

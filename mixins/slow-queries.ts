@@ -7,6 +7,16 @@ const slowMs = 100;
 const explainEveryMs = 60_000;
 
 const explained = ['find', 'aggregate'];
+/** What the driver adds to any command, and no query has. */
+const generic = new Set([
+  '$db',
+  '$clusterTime',
+  '$readPreference',
+  'lsid',
+  'txnNumber',
+  'maxTimeMS',
+  'writeConcern',
+]);
 const watched = new Set([...explained, 'update', 'insert', 'delete', 'getMore']);
 
 /** A query with its values left out, for the log: `{status: ?, departAt: {$gt: ?}}`. */
@@ -46,17 +56,13 @@ export function logSlowQueries(client: mongo.MongoClient, logger: Service['logge
   const running = new Map<number, { name: string; db: string; command: mongo.Document }>();
   const lastPlan = new Map<string, number>();
 
-  async function planFor(
-    db: string,
-    name: string,
-    { $db, lsid, txnNumber, ...command }: mongo.Document,
-  ): Promise<string> {
+  async function planFor(db: string, name: string, command: mongo.Document): Promise<string> {
     if (!explained.includes(name)) return 'not explained';
-    const { $clusterTime, $readPreference, maxTimeMS, ...rest } = command;
+    const query = Object.fromEntries(Object.entries(command).filter(([key]) => !generic.has(key)));
     const answer = (await client
       .db(db)
       .command(
-        { explain: rest, verbosity: 'queryPlanner' },
+        { explain: query, verbosity: 'queryPlanner' },
         { readPreference: 'secondaryPreferred' },
       )) as Explained;
     const [first] = answer.stages ?? [];

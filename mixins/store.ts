@@ -11,7 +11,7 @@ import { type NedbAdapter, nedbCollection } from './collection-nedb.ts';
 import { type CollectionSpec, declareCollection, type Index } from './migrations.ts';
 import { PooledAdapter } from './pooled-adapter.ts';
 
-export type { Change, Collection, Query } from './collection.ts';
+export type { Change, Collection } from './collection.ts';
 
 /** moleculer-db's own actions would be callable by anybody on the broker. */
 const noActions = {

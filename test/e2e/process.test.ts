@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { activeTrip, aracaju, connectSocket, request } from '../support/clients.ts';
+import { eventually } from '../support/eventually.ts';
 import {
   type Application,
   freePort,
@@ -61,6 +62,32 @@ describe('the process that npm start runs', () => {
     second.child.kill('SIGINT');
     expect(await second.exited).toBe(0);
     expect(performance.now() - stoppedAt).toBeLessThan(8000);
+    expect(await processesMentioning(dataDir)).toEqual([]);
+  }, 60_000);
+
+  test('starts without MongoDB, and ends in time while it waits for it and afterwards', async () => {
+    const env = { MONGO_URI: `mongodb://127.0.0.1:${await freePort()}/ride` };
+    const endsInTime = async ({ child, exited }: Application) => {
+      const toldAt = performance.now();
+      child.kill('SIGTERM');
+      expect(await exited).toBe(0);
+      expect(performance.now() - toldAt).toBeLessThan(8000);
+    };
+    const waiting = await start(env);
+    // The services have begun to start, one after the other: the first to listen is not the last
+    await eventually(
+      async () => expect((await fetch(`${waiting.metricsUrl}/readyz`)).status).toBe(503),
+      20_000,
+    );
+    await endsInTime(waiting);
+
+    const alone = await start(env);
+    await untilReady(alone);
+    const { checks } = (await (await fetch(`${alone.metricsUrl}/readyz`)).json()) as {
+      checks: { db: string };
+    };
+    expect(checks.db).not.toBe('ok');
+    await endsInTime(alone);
     expect(await processesMentioning(dataDir)).toEqual([]);
   }, 60_000);
 

@@ -50,7 +50,7 @@ afterAll(async () => {
 
 const sessionsOf = (target: System) =>
   (target.broker.getLocalService('gateway') as Service & { sessions: Sessions }).sessions;
-const tokenOf = async (role: Role, id = `usr_${role}`) => (await sessionsOf(system).create(id, role)).token;
+const tokenOf = async (role: Role, id = `usr_${role}`) => (await sessionsOf(system).create(id, role, 0)).token;
 
 async function connect(token = admin.token): Promise<AdminSocket> {
   const socket = await connectAdmin(system, token);
@@ -98,7 +98,7 @@ describe('who may watch', () => {
     ];
     const cut = Promise.all([closed(out), closed(demoted)]);
     await system.broker.broadcast('session.revoked', { userId: 'usr_out', sessionId: null });
-    await sessionsOf(system).setRole('usr_was', 'rider');
+    await sessionsOf(system).setRole('usr_was', 'rider', 1);
     await system.broker.broadcast('profile.changed', { userId: 'usr_was' });
     expect(await cut).toEqual(['io server disconnect', 'io server disconnect']);
   });

@@ -27,6 +27,7 @@ const promised = [
   'POST /trips/{id}/cancel',
   'GET /trips/{id}',
   'GET /trips',
+  'GET /bookings/nearby',
   'GET /trips/nearby',
   'GET /trips/{id}/track',
   'POST /trips/{id}/locations',

@@ -180,6 +180,39 @@ describe('a booking', () => {
     expectRefusal(await get(other, path), 403, 'TRIP_FORBIDDEN');
   });
 
+  test('is found by drivers near its pickup while it is free, the nearest first, but not their own', async () => {
+    // Where no other test books
+    const from = (lat: number) => ({
+      from: { lat, lng: 78 },
+      to: aracaju,
+      departAt: new Date().toISOString(),
+    });
+    const [rider, driver] = [await signIn(system), await signInDriver(system)];
+    const [far, near, own] = [
+      await post(rider, '/bookings', from(20.02)),
+      await post(rider, '/bookings', from(20.01)),
+      await post(driver, '/bookings', from(20)),
+    ].map(({ body }) => body.id as string);
+    const idsNear = async (user: User, more = '') => {
+      const { body } = await get(user, `/bookings/nearby?lat=20&lng=78${more}`);
+      return body.bookings.map(({ id, distanceM }: { id: string; distanceM: number }) => [id, distanceM]);
+    };
+    expect(await idsNear(driver)).toEqual([
+      [near, 1112],
+      [far, 2224],
+    ]);
+    expect(await idsNear(driver, '&limit=1')).toEqual([[near, 1112]]);
+    expect(await idsNear(driver, '&radiusM=1500')).toEqual([[near, 1112]]);
+    const other = await signInDriver(system);
+    await accept(other, near ?? '');
+    expect(await idsNear(other)).toEqual([
+      [own, 0],
+      [far, 2224],
+    ]);
+    expectRefusal(await get(rider, '/bookings/nearby?lat=20&lng=78'), 403, 'FORBIDDEN');
+    expectRefusal(await get(driver, '/bookings/nearby?lat=91&lng=78'), 400, 'VALIDATION');
+  });
+
   test('is withdrawn by its rider, once, while nobody has taken it, and nobody gets it then', async () => {
     const { rider, bookingId } = await booked();
     const driver = await signInDriver(system);

@@ -11,7 +11,7 @@ export interface TestMongo {
 }
 
 /** Tests that look at what was sent, or take the server away, need the simulator. */
-export const hasRealMongo = (process.env['MONGO_URI'] ?? '') !== '';
+const hasRealMongo = (process.env['MONGO_URI'] ?? '') !== '';
 export const mongoBackend = hasRealMongo
   ? 'MongoDB at MONGO_URI'
   : "the simulator of MongoDB's wire protocol";

@@ -17,6 +17,7 @@ import sos from '../../services/sos/sos.service.ts';
 import sosSender from '../../services/sos/sos-sender.service.ts';
 import sosWorker from '../../services/sos/sos-worker.service.ts';
 import trips from '../../services/trips/trips.service.ts';
+import { startMongo } from './mongo.ts';
 
 const services = {
   accounts,
@@ -50,11 +51,15 @@ function urlOf(broker: ServiceBroker, name: ServiceName): string {
   return address ? `http://127.0.0.1:${address.port}` : '';
 }
 
-/** Starts the named services (all, if none is named) in this process; `env` goes over the test's defaults. */
+/**
+ * Starts the named services (all, if none is named) in this process; `env` goes over the test's defaults. With
+ * TEST_DB=mongo documents are on the MongoDB path (test/support/mongo.ts), which any test then proves.
+ */
 export async function startSystem(
   options: { only?: ServiceName[]; env?: Record<string, string>; dataDir?: string } = {},
 ): Promise<System> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'ride-test-')));
+  const mongo = process.env['TEST_DB'] === 'mongo' ? await startMongo() : undefined;
   const configured = loadConfig({
     NODE_ENV: 'test',
     LOG_LEVEL: 'fatal',
@@ -68,6 +73,7 @@ export async function startSystem(
     LOCATION_TICK_MS: '50',
     LOCATION_GATEWAY_BATCH_MS: '5',
     ADMIN_PHONES: '+919800000000',
+    ...(mongo ? { MONGO_URI: mongo.uri } : {}),
     ...options.env,
   });
   const { config, middleware } = await startStandins(configured);
@@ -81,6 +87,7 @@ export async function startSystem(
     await broker.start();
   } catch (error) {
     await broker.stop();
+    await mongo?.stop();
     throw error;
   }
   return {
@@ -91,6 +98,7 @@ export async function startSystem(
     metricsUrl: urlOf(broker, 'monitor'),
     async stop() {
       await broker.stop();
+      await mongo?.stop();
       if (!options.dataDir) await rm(dataDir, { recursive: true, force: true });
     },
   };

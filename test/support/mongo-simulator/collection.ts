@@ -19,7 +19,7 @@ export interface IndexSpec extends Document {
 /** MongoDB's sphere: kRadiusOfEarthInMeters in src/mongo/db/geo/geometry_container; ours is the IUGG mean. */
 const mongoToMeanRadius = 6_378_100 / 6_371_008.8;
 
-export const valueAt = (document: Document, path: string): unknown =>
+const valueAt = (document: Document, path: string): unknown =>
   path
     .split('.')
     .reduce<unknown>(

@@ -27,9 +27,11 @@ export interface MongoSimulator {
   uri: string;
   /** What came, oldest first, without handshakes and pings; `name` for one kind. */
   commands(name?: string): RecordedCommand[];
+  /** Forgets what came. */
   forget(): void;
   /** Open connections that have sent a command, over both nodes. */
   connections(): number;
+  /** The most that one node has had at once. */
   peakConnections(): number;
   database(): Database;
   /** Refuses connections and cuts those that are open; its data stays. */
@@ -49,6 +51,8 @@ interface Node {
   server: Server;
   port: number;
   sockets: Set<Socket>;
+  /** Those of them that have sent a command: the others watch. */
+  working: Set<Socket>;
 }
 
 /** What the server says while it is not, or no longer, the primary. */
@@ -74,7 +78,6 @@ export async function startMongoSimulator(): Promise<MongoSimulator> {
   const timers = new Set<NodeJS.Timeout>();
   /** Answers to writes by session and number: a driver that got none sends the same once more. */
   const answered = new Map<string, Document>();
-  const working = new Set<Socket>();
   let peak = 0;
   let slow: { ms: number; names: string[] } = { ms: 0, names: [] };
 
@@ -150,7 +153,7 @@ export async function startMongoSimulator(): Promise<MongoSimulator> {
   }
 
   function makeNode(role: Role): Node {
-    const node: Node = { role, server: createServer(), port: 0, sockets: new Set() };
+    const node: Node = { role, server: createServer(), port: 0, sockets: new Set(), working: new Set() };
     node.server.on('connection', (socket) => {
       node.sockets.add(socket);
       socket.setNoDelay(true);
@@ -158,15 +161,15 @@ export async function startMongoSimulator(): Promise<MongoSimulator> {
       socket.on('error', () => undefined);
       socket.on('close', () => {
         node.sockets.delete(socket);
-        working.delete(socket);
+        node.working.delete(socket);
       });
       const reader = new MessageReader();
       socket.on('data', (chunk) => {
         try {
           for (const request of reader.read(chunk)) {
             if (!handshakes.has(Object.keys(request.command)[0] ?? '')) {
-              working.add(socket);
-              peak = Math.max(peak, working.size);
+              node.working.add(socket);
+              peak = Math.max(peak, node.working.size);
             }
             respond(node, socket, request);
           }
@@ -207,9 +210,8 @@ export async function startMongoSimulator(): Promise<MongoSimulator> {
     commands: (name) => record.filter((one) => name === undefined || one.name === name),
     forget() {
       record.length = 0;
-      peak = working.size;
     },
-    connections: () => working.size,
+    connections: () => nodes.reduce((sum, { working }) => sum + working.size, 0),
     peakConnections: () => peak,
     database: () => databaseOf('ride'),
     halt,
