@@ -23,17 +23,17 @@ export interface IntakeParts {
   /** Undefined when its directory cannot be written: then the SOS Redis is all there is. */
   journal: Journal | undefined;
   /** The last known position on a trip, if that can be had quickly. */
-  lastKnown(tripId: string): Promise<AlertLocation | null>;
+  lastKnown: (tripId: string) => Promise<AlertLocation | null>;
   /** Queues the processing of new alerts. A hint: the sweep finds what it misses. */
-  queue(alertIds: string[]): Promise<void>;
+  queue: (alertIds: string[]) => Promise<void>;
   /** Texts the contacts of a press from this very process, noting each message; never rejects. */
-  tellContacts(
+  tellContacts: (
     waiting: Waiting,
     note: (contact: string, state: MessageState) => Promise<void>,
-  ): Promise<void>;
-  count(event: 'accepted' | 'journaled' | 'drained' | 'refused', how: string): void;
+  ) => Promise<void>;
+  count: (event: 'accepted' | 'journaled' | 'drained' | 'refused', how: string) => void;
   logger: Log;
-  now(): number;
+  now: () => number;
 }
 
 /** Alerts that arrive within this time are queued as one job, ms. */

@@ -79,7 +79,11 @@ export class Journal {
       const journal = new Journal(await open(path, 'a'), path, release);
       // A new file is there after a power cut only if its directory says so
       const folder = await open(directory, 'r');
-      await folder.sync().finally(() => folder.close());
+      try {
+        await folder.sync();
+      } finally {
+        await folder.close();
+      }
       await journal.#takeOver(directory);
       return journal;
     } catch (error) {

@@ -20,7 +20,7 @@ export interface MessengerParts {
   logger: Log;
   metrics: { increment(name: string, labels?: Record<string, string>, value?: number): void };
   follow: Follow;
-  now(): number;
+  now: () => number;
 }
 
 /** Messages under way at once in a process. */

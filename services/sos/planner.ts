@@ -22,7 +22,7 @@ export interface PlannerParts {
   linkOf(record: AlertRecord): Promise<string>;
   tellRaiser(told: { alertId: string; userId: string; status: AlertStatus }): Promise<void>;
   follow: Follow;
-  now(): number;
+  now: () => number;
 }
 
 /** Alerts whose messages go in one job: enough to keep a worker busy, few enough that a killed one loses little time. */

@@ -1,7 +1,7 @@
 /** Wakes the person on call: an incident and a phone call, when nobody has acknowledged, under duress, or when contacts cannot be reached. */
 import type { Log } from '../../lib/context.ts';
 import type { SosProviders } from '../../lib/providers/index.ts';
-import { type AlertRecord } from './alert-record.ts';
+import type { AlertRecord } from './alert-record.ts';
 import { isOver } from './alert-state.ts';
 import type { Follow, WakeJob, WakeReason } from './follow-jobs.ts';
 import { mapUrl } from './message-text.ts';
@@ -16,7 +16,7 @@ export interface WakerParts {
   logger: Log;
   metrics: { increment(name: string, labels?: Record<string, string>, value?: number): void };
   follow: Follow;
-  now(): number;
+  now: () => number;
 }
 
 const timeoutMs = 5000;

@@ -50,7 +50,8 @@ afterAll(async () => {
 
 const sessionsOf = (target: System) =>
   (target.broker.getLocalService('gateway') as Service & { sessions: Sessions }).sessions;
-const tokenOf = async (role: Role, id = `usr_${role}`) => (await sessionsOf(system).create(id, role, 0)).token;
+const tokenOf = async (role: Role, id = `usr_${role}`) =>
+  (await sessionsOf(system).create(id, role, 0)).token;
 
 async function connect(token = admin.token): Promise<AdminSocket> {
   const socket = await connectAdmin(system, token);
