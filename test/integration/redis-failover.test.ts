@@ -158,6 +158,7 @@ const failures = [
   ['is killed', 'Sentinel', startSentinel, 'kill'],
   ['is killed', 'a Cluster', startCluster, 'kill'],
   ['hangs', 'Sentinel', startSentinel, 'hang'],
+  ['hangs', 'a Cluster', startCluster, 'hang'],
 ] as const;
 
 describe.each(failures)('the primary %s, with %s', (_what, _name, startTopology, fail) => {
