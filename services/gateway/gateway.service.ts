@@ -26,8 +26,8 @@ import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
 
-/** Who changed is asked each half second, and every open socket's session each minute whatever was said, ms. */
-const changesCheckMs = 500;
+/** Who changed is asked four times a second, and every open socket's session each minute whatever was said, ms. */
+const changesCheckMs = 250;
 const sessionCheckMs = 60_000;
 const endedKeptMs = 60_000;
 /** How often the streams are asked for what the channels did not bring, ms. */
