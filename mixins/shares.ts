@@ -6,7 +6,10 @@ import type { Mixin } from '../lib/define-service.ts';
 import { AppError } from '../lib/errors.ts';
 import { randomId } from '../lib/ids.ts';
 
-/** What a link shows: a trip, an alert, or the trip of an alert. Times in ms. */
+/**
+ * What a link shows: a trip, or an alert with its trip if it has one. It belongs to the alert then: the end of the trip does not
+ * end it, and nobody who looks at the trip's links sees it. Times in ms.
+ */
 export interface Share {
   tripId: string | null;
   alertId: string | null;
@@ -29,7 +32,7 @@ export type NewShare = {
  * sent one, and follow it. Each ends by itself.
  */
 export interface Shares {
-  /** TOO_MANY_SHARES when the trip (without one, the alert) has `max` already. The token is shown this once. */
+  /** TOO_MANY_SHARES when the trip or the alert has `max` already. The token is shown this once. */
   create(share: NewShare): Promise<{ token: string; url: string; expiresAt: number; hash: string }>;
   /** What a token shows; null when it never was good, or is not any more. */
   resolve(token: unknown): Promise<Share | null>;
@@ -117,7 +120,7 @@ function sharesOn(redis: Redis, publicUrl: string): Shares {
     async create({ userId, ttlMs, max = 0, tripId = '', alertId = '' }) {
       const token = newToken();
       const hash = hashOf(token);
-      const keys = [shareKey(hash), indexKey(tripId || alertId)];
+      const keys = [shareKey(hash), indexKey(alertId || tripId)];
       const expiresAt = await redis.eval(createScript, 2, ...keys, hash, ttlMs, max, tripId, alertId, userId);
       if (typeof expiresAt !== 'number') throw new AppError('TOO_MANY_SHARES');
       return { token, url: `${publicUrl}/share/${token}`, expiresAt, hash };
