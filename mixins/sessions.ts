@@ -6,6 +6,7 @@ import type { Mixin } from '../lib/define-service.ts';
 import { AppError } from '../lib/errors.ts';
 import { randomId } from '../lib/ids.ts';
 import type { Caller } from '../lib/permissions.ts';
+import type { Secret } from '../lib/secret.ts';
 import { issueToken, readToken } from '../lib/session-token.ts';
 import { redis } from './redis.ts';
 
@@ -25,7 +26,7 @@ export interface Sessions {
 
 const keyOf = (userId: string) => `sessions:{${userId}}`;
 
-function sessionsOn(connection: Redis, secret: string, ttlMs: number): Sessions {
+function sessionsOn(connection: Redis, secrets: Secret<readonly string[]>, ttlMs: number): Sessions {
   return {
     async create(userId, role) {
       const sessionId = randomId();
@@ -43,10 +44,10 @@ function sessionsOn(connection: Redis, secret: string, ttlMs: number): Sessions 
       const results = await transaction.exec();
       const failed = results?.find(([error]) => error);
       if (!results || failed) throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
-      return { token: issueToken(secret, { userId, sessionId }), sessionId, expiresAt };
+      return { token: issueToken(secrets, { userId, sessionId }), sessionId, expiresAt };
     },
     async resolve(token) {
-      const identity = token === undefined ? null : readToken(secret, token);
+      const identity = token === undefined ? null : readToken(secrets, token);
       if (!identity) throw new AppError('UNAUTHENTICATED');
       const { userId, sessionId } = identity;
       const [expiresAt, role] = await connection.hmget(keyOf(userId), `s:${sessionId}`, 'role').catch(() => {

@@ -1,13 +1,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import twilio from 'twilio';
 import { errorCode } from '../error-code.ts';
+import { currentOf, type Secret } from '../secret.ts';
 import { ProviderError } from './provider-error.ts';
 import type { SmsMessage, SmsProvider } from './sms.ts';
 
 /** How to reach Twilio. One of `from` (E.164 or a sender id) and `messagingServiceSid` is needed. */
 export interface TwilioSmsOptions {
   accountSid: string;
-  authToken: string;
+  authToken: Secret<string> | string;
   from?: string;
   messagingServiceSid?: string;
   /** Replaces `https://api.twilio.com`, for a simulator or an egress proxy. */
@@ -35,9 +36,16 @@ export function createTwilioSms(options: TwilioSmsOptions): SmsProvider {
   const sender = senderOf(options);
   // The client's create() takes no timeout or signal, so each send's signal travels beside the call.
   const sendSignal = new AsyncLocalStorage<AbortSignal>();
-  const client = twilio(options.accountSid, options.authToken, {
-    httpClient: new TwilioHttpClient(sendSignal, options.baseUrl),
-  });
+  const httpClient = new TwilioHttpClient(sendSignal, options.baseUrl);
+  const clientWith = (token: string) => twilio(options.accountSid, token, { httpClient });
+  let token = currentOf(options.authToken);
+  let client = clientWith(token);
+  /** Of the token that holds now: it can change while we run. */
+  const currentClient = () => {
+    const current = currentOf(options.authToken);
+    if (current !== token) client = clientWith((token = current));
+    return client;
+  };
 
   return {
     name: PROVIDER,
@@ -46,7 +54,7 @@ export function createTwilioSms(options: TwilioSmsOptions): SmsProvider {
       const timer = setTimeout(() => deadline.abort(), timeoutMs);
       try {
         const message = await sendSignal.run(deadline.signal, () =>
-          client.messages.create({ to, body, ...sender }),
+          currentClient().messages.create({ to, body, ...sender }),
         );
         if (!message.sid) throw new ProviderError({ provider: PROVIDER, code: 'NO_SID', permanent: false });
         return { providerMessageId: message.sid };

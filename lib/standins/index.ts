@@ -44,7 +44,9 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
   }
   if (config.sandboxProviders && !providersSandboxUrl) {
     const { twilioAccountSid: accountSid, twilioAuthToken: authToken } = config;
-    const simulator = await startProviderSimulator({ twilio: { accountSid, authToken } });
+    const simulator = await startProviderSimulator({
+      twilio: { accountSid, authToken: authToken.current() },
+    });
     providersSandboxUrl = simulator.url;
     stops.push(() => simulator.stop());
   }

@@ -65,7 +65,7 @@ describe('loadConfig', () => {
   test('reads a secret from a file', () => {
     const files: Env = { '/run/secret': 'from the file\n' };
     const config = loadConfig({ SESSION_SECRET_FILE: '/run/secret' }, (path) => files[path] ?? '');
-    expect(config.sessionSecret).toBe('from the file');
+    expect(config.sessionSecret.current()).toEqual(['from the file']);
   });
 
   test('refuses a value and a file for the same key', () => {
