@@ -12,6 +12,8 @@ export const clientEvents = {
   'location:update': position.extend({ tripId }),
   'location:batch': z.object({ tripId, updates: z.array(z.unknown()).min(1).max(1000) }),
 };
+/** Events that take whatever comes under their name: nothing that a client sends is a reason to refuse. For SOS alone. */
+export const neverRefused: readonly (keyof typeof clientEvents)[] = [];
 export type ClientEvent = keyof typeof clientEvents;
 export type ClientPayload<E extends ClientEvent> = z.infer<(typeof clientEvents)[E]>;
 

@@ -22,6 +22,8 @@ export interface RestRoute {
   location?: `/${string}`;
   /** Counts against no rate limit. */
   unlimited?: boolean;
+  /** Takes any body as it comes: nothing that a client sends is a reason to refuse. For SOS alone. */
+  neverRefuses?: boolean;
 }
 
 interface ActionDefinition<This, A extends ActionName> {

@@ -5,6 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from 'helmet';
 import type { Redis } from 'ioredis';
+import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
@@ -27,6 +28,7 @@ interface Request extends IncomingMessage {
   $params: { params?: Record<string, unknown> } & Record<string, unknown>;
   $action?: { rest?: RestRoute; permissions?: Permission };
   $alias?: { path: string };
+  parsedUrl: string;
 }
 type Context = NonNullable<Request['$ctx']>;
 
@@ -37,6 +39,8 @@ interface Door {
   perIp: RateLimit;
   routes: { opts: { autoAliases?: boolean } }[];
   regenerateAutoAliases(route: unknown): void;
+  resolveAlias(url: string, method: string | undefined): false | { alias: { action?: string } };
+  broker: ServiceBroker;
   logger: Log;
 }
 
@@ -48,9 +52,30 @@ const sendJson = (res: ServerResponse, status: number, body: unknown) =>
 
 /** Body, query and path in one; the path wins. Spread, not assign: an own `__proto__` must stay a plain key. */
 function mergeParams(_ctx: Context, _route: unknown, req: Request): void {
-  if (isHostile(req.body) || isHostile(req.query)) throw new AppError('VALIDATION');
+  const { params } = req.$params;
+  if (isHostile(req.body) || isHostile(req.query)) {
+    if (!req.$action?.rest?.neverRefuses) throw new AppError('VALIDATION');
+    req.$params = { ...params };
+    return;
+  }
   const body = typeof req.body === 'object' && !Array.isArray(req.body) ? req.body : {};
-  req.$params = { ...req.query, ...body, ...req.$params.params };
+  req.$params = { ...req.query, ...body, ...params };
+}
+
+/** A body that cannot be read goes in as an empty one where nothing is a reason to refuse. */
+function takeAnyBody(
+  this: Door,
+  error: Error,
+  req: Request,
+  _res: ServerResponse,
+  next: (error?: Error) => void,
+): void {
+  const { alias } = this.resolveAlias(req.parsedUrl, req.method) || {};
+  const endpoint = alias?.action === undefined ? undefined : this.broker.findNextActionEndpoint(alias.action);
+  const rest = endpoint && 'action' in endpoint ? endpoint.action.rest : undefined;
+  if (!rest?.neverRefuses) return next(error);
+  req.body = {};
+  next();
 }
 
 async function authenticate(this: Door, ctx: Context, _route: unknown, req: Request): Promise<Caller | null> {
@@ -185,6 +210,7 @@ export default defineService({
         mappingPolicy: 'restrict',
         mergeParams: false,
         bodyParsers: { json: { limit: `${config.bodyLimitKb}kb`, strict: true } },
+        use: [takeAnyBody],
         onBeforeCall: mergeParams,
         authentication: true,
         onAfterCall: answerStatus,
