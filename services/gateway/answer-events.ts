@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { PublicError } from '../../contracts/errors.ts';
 import { type ClientEvent, clientEvents } from '../../contracts/socket.ts';
 import { AppError, publicError } from '../../lib/errors.ts';
@@ -21,7 +22,7 @@ export interface AnswerOptions {
   parts: GatewayParts;
   /** Larger messages are refused with PAYLOAD_TOO_LARGE. */
   maxBytes: number;
-  /** For counting and logging; `event` is `unknown` for what is not in the contract. */
+  /** For counting and logging; `event` is `unknown` for what is not in the contract. INTERNAL has an id to find it by. */
   onRefused(event: ClientEvent | 'unknown', refusal: PublicError, error: unknown): void;
 }
 
@@ -79,7 +80,8 @@ export function answerEvents(socket: ClientSocket, options: AnswerOptions): void
       const result = await dispatch(socket, admit(socket, packet, options), payload, options.parts);
       if (isAnswer(answer)) answer({ ok: true, ...result });
     } catch (error) {
-      const refusal = publicError(error);
+      const told = publicError(error);
+      const refusal = told.code === 'INTERNAL' ? { ...told, requestId: randomUUID() } : told;
       options.onRefused(isKnown(event) ? event : 'unknown', refusal, error);
       if (isAnswer(answer)) answer({ ok: false, error: refusal });
       else if (event === 'location:update') tellRefused(socket, payload, refusal);
