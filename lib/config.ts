@@ -124,9 +124,9 @@ function environmentSchema(production: boolean) {
       'Keys the hashes of codes, PINs and phone numbers. Can never change: what is known by its hash would be lost',
     ),
     ENCRYPTION_KEYS: live(
-      own('development:ZGV2ZWxvcG1lbnQtb25seSBlbmNyeXB0aW9uIGtleS4=').transform((value, { addIssue }) => {
+      own('development:ZGV2ZWxvcG1lbnQtb25seSBlbmNyeXB0aW9uIGtleS4=').transform((value, context) => {
         const keys = parseSealKeys(value);
-        if (!keys) addIssue('must be id:key pairs, each key 32 bytes in base64');
+        if (!keys) context.addIssue('must be id:key pairs, each key 32 bytes in base64');
         return keys ?? z.NEVER;
       }),
     ).describe(

@@ -7,7 +7,7 @@ const ourId = /(?<![0-9a-z])[a-z]{3}_[0-9a-z]{24}(?![0-9a-z])/;
  * What may be a label: short, and nothing of a user's (a number, a token, an id). A label that a client can choose would
  * also make a series of its own each time.
  */
-export const labelValue = (value: unknown): unknown =>
+const labelValue = (value: unknown): unknown =>
   typeof value !== 'string' || (value.length <= 200 && !ourId.test(value) && cleanText(value) === value)
     ? value
     : 'redacted';
@@ -16,9 +16,9 @@ type Method = (...args: unknown[]) => unknown;
 
 /** Every metric that is registered from here on cleans its labels, whoever sets it, and the text of an info metric. */
 function guardLabels(registry: MetricRegistry): void {
-  const { register } = registry;
+  const register = registry.register.bind(registry) as Method;
   const registerGuarded = (...options: unknown[]): unknown => {
-    const metric: unknown = Reflect.apply(register, registry, options);
+    const metric = register(...options);
     for (const name of ['increment', 'decrement', 'set', 'observe']) {
       const method: unknown = Reflect.get(Object(metric), name);
       if (typeof method !== 'function') continue;
@@ -29,7 +29,7 @@ function guardLabels(registry: MetricRegistry): void {
     return metric;
   };
   // As overloaded as what it wraps
-  registry.register = registerGuarded as typeof register;
+  registry.register = registerGuarded as MetricRegistry['register'];
 }
 
 function cleanArgument(argument: unknown): unknown {

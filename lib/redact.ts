@@ -114,7 +114,12 @@ const isError = (value: object): value is Error =>
 
 /** The parts of an error that help: what else it carries (a request, a payload) is somebody's data. */
 function ofError(error: Error, depth: number): Record<string, unknown> {
-  const { name, message, stack, cause } = error;
+  const { cause } = error;
+  // Whoever throws may have put anything there
+  const text = (key: 'name' | 'message' | 'stack') => {
+    const value: unknown = Reflect.get(error, key);
+    return typeof value === 'string' ? cleanText(value) : '';
+  };
   const more: Record<string, unknown> = {};
   for (const key of ['code', 'type'] as const) {
     const value: unknown = Reflect.get(error, key);
@@ -122,10 +127,10 @@ function ofError(error: Error, depth: number): Record<string, unknown> {
   }
   const errors: unknown = Reflect.get(error, 'errors');
   return {
-    name: cleanText(String(name)),
-    message: cleanText(String(message)),
+    name: text('name'),
+    message: text('message'),
     ...more,
-    stack: cleanText(String(stack ?? '')),
+    stack: text('stack'),
     ...(cause === undefined ? {} : { cause: redact(cause, depth + 1) }),
     ...(Array.isArray(errors) ? { errors: redact(errors, depth + 1) } : {}),
   };
@@ -151,7 +156,8 @@ function ofObject(value: object, depth: number): unknown {
   if (value instanceof Map) return ofEntries(value, depth);
   if (value instanceof URL || value instanceof URLSearchParams) return cleanText(String(value));
   // Boxed texts and numbers
-  if (value instanceof String || value instanceof Number) return redact(value.valueOf(), depth);
+  const inner: unknown = value.valueOf();
+  if (typeof inner !== 'object') return redact(inner, depth);
   return ofEntries(Object.entries(value), depth);
 }
 

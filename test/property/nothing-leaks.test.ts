@@ -150,7 +150,7 @@ const outputs = (value: unknown): string[] => [
   logged({ value }, 'A thing happened'),
   logged('A thing happened', value),
   logged(value),
-  logged(String(typeof value === 'string' ? value : 'x'), value, value),
+  logged(typeof value === 'string' ? value : 'x', value, value),
 ];
 
 describe('the logger', () => {
