@@ -19,7 +19,7 @@ const thrown: Record<string, () => Error> = {
   'a text': () => detail as unknown as Error,
   nothing: () => undefined as unknown as Error,
 };
-let what = 'error';
+let make = (): Error => new Error(detail);
 const failing: ServiceSchema = {
   name: 'trips',
   settings: { rest: '/' },
@@ -27,9 +27,9 @@ const failing: ServiceSchema = {
     get: {
       permissions: 'public',
       rest: { method: 'GET', path: '/trips/:id' },
-      handler: () => Promise.reject(thrown[what]?.()),
+      handler: () => Promise.reject(make()),
     },
-    authorize: { permissions: 'public', handler: () => Promise.reject(thrown[what]?.()) },
+    authorize: { permissions: 'public', handler: () => Promise.reject(make()) },
   },
 };
 const internal = {
@@ -66,8 +66,8 @@ afterAll(async () => {
   await nats.stop();
 });
 
-test.each(Object.keys(thrown))('%s over NATS, by REST and by a socket', async (kind) => {
-  what = kind;
+test.each(Object.entries(thrown))('%s over NATS, by REST and by a socket', async (_, thrower) => {
+  make = thrower;
   const called = await system.broker.call('trips.get', { id: 'trp_1' }).then(
     () => 'answered',
     (error: unknown) => publicError(error, 'request'),
