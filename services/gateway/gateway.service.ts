@@ -111,9 +111,10 @@ export default defineService({
       answerEvents(socket, {
         parts: this.parts,
         maxBytes: this.config.socketPayloadKb * 1024,
-        onRefused: (event, { code }, error) => {
+        onRefused: (event, { code, requestId }, error) => {
           metrics.increment('gateway.refused.total', { event, code });
-          if (code === 'INTERNAL') this.logger.error('A socket event failed', { event, userId: id, error });
+          if (code === 'INTERNAL')
+            this.logger.error('A socket event failed', { event, requestId, userId: id, error });
         },
       });
       await socket.join([`user:${id}`, `session:${sessionId}`]);
