@@ -8,9 +8,20 @@ const ourId = /(?<![0-9a-z])[a-z]{3}_[0-9a-z]{24}(?![0-9a-z])/;
  * also make a series of its own each time.
  */
 const labelValue = (value: unknown): unknown =>
-  typeof value !== 'string' || (value.length <= 200 && !ourId.test(value) && cleanText(value) === value)
-    ? value
-    : 'redacted';
+  typeof value !== 'string' || (value.length <= 200 && isClean(value)) ? value : 'redacted';
+
+/** Labels are few and come again and again: what was found of the last ones is kept. */
+const judged = new Map<string, boolean>();
+const mostJudged = 2000;
+
+function isClean(value: string): boolean {
+  const known = judged.get(value);
+  if (known !== undefined) return known;
+  const clean = !ourId.test(value) && cleanText(value) === value;
+  if (judged.size >= mostJudged) judged.clear();
+  judged.set(value, clean);
+  return clean;
+}
 
 type Method = (...args: unknown[]) => unknown;
 

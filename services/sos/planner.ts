@@ -29,6 +29,7 @@ export interface PlannerParts {
 const alertsPerSend = 25;
 /** Steps that are late are left behind, ms: the database's part is done again by the sweep. */
 const deadlineMs = { db: 5000, devices: 1000 } as const;
+const maxBeside = 8;
 
 /** What planning an alert came to: `null` when whom to tell could not be found out yet. */
 interface Planned extends Plan {
@@ -37,18 +38,25 @@ interface Planned extends Plan {
 
 export class Planner {
   readonly #parts: PlannerParts;
+  readonly #beside = new Set<Promise<void>>();
 
   constructor(parts: PlannerParts) {
     this.#parts = parts;
   }
 
-  /** Rejects only when what the alerts need is not safely queued. `project` writes them to the database. */
+  /**
+   * Rejects only when what the alerts need is not safely queued, and resolves as soon as it is: the other steps run beside it
+   * and hold up nothing. `project` writes the alerts to the database.
+   */
   async process(records: AlertRecord[], project: () => Promise<void>): Promise<void> {
-    await Promise.all([
-      this.#aside('db', deadlineMs.db, project),
-      this.#aside('devices', deadlineMs.devices, () => this.#tellRaisers(records)),
-      this.#timed('messages', () => this.#queue(records)),
-    ]);
+    this.#aside('db', deadlineMs.db, project);
+    this.#aside('devices', deadlineMs.devices, () => this.#tellRaisers(records));
+    await this.#timed('messages', () => this.#queue(records));
+  }
+
+  /** Resolves when the steps that run beside are done, or late. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#beside);
   }
 
   async #timed(step: string, work: () => Promise<void>): Promise<void> {
@@ -60,17 +68,20 @@ export class Planner {
     }
   }
 
-  /** A step that must not hold up or fail the messages. */
-  async #aside(step: string, withinMs: number, work: () => Promise<void>): Promise<void> {
+  /** A step that must not hold up or fail the messages. While many are under way it is left to the sweep. */
+  #aside(step: string, withinMs: number, work: () => Promise<void>): void {
+    if (this.#beside.size >= maxBeside) return;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => reject(new Error(`Not done in ${withinMs} ms`)), withinMs);
     });
-    const done = this.#timed(step, work);
-    await Promise.race([done, late])
+    const beside: Promise<void> = Promise.race([this.#timed(step, work), late])
       .catch((error: unknown) => this.#parts.logger.warn('A step of an SOS is late', { step, error }))
-      .finally(() => clearTimeout(timer));
-    done.catch(() => undefined);
+      .finally(() => {
+        clearTimeout(timer);
+        this.#beside.delete(beside);
+      });
+    this.#beside.add(beside);
   }
 
   async #tellRaisers(records: readonly AlertRecord[]): Promise<void> {

@@ -239,5 +239,6 @@ export default defineService({
     clearTimeout(this.timer);
     this.timer = undefined;
     await this.sweeping;
+    await this.kept?.planner.settled();
   },
 });
