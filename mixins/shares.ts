@@ -29,7 +29,7 @@ export type NewShare = {
  * sent one, and follow it. Each ends by itself.
  */
 export interface Shares {
-  /** TOO_MANY_SHARES when the trip (without one, the alert) has `max` already. The token is shown this once. */
+  /** TOO_MANY_SHARES when the trip or the alert has `max` already. The token is shown this once. */
   create(share: NewShare): Promise<{ token: string; url: string; expiresAt: number; hash: string }>;
   /** What a token shows; null when it never was good, or is not any more. */
   resolve(token: unknown): Promise<Share | null>;
@@ -57,7 +57,10 @@ const hashOf = (token: string) => createHash('sha256').update(token).digest('bas
 
 /** Hash: the fields of a share. Gone when it ends. */
 const shareKey = (hash: string) => `share:${hash}`;
-/** Sorted set of a trip's or an alert's shares: hash → its end, ms. Gone with the last. */
+/**
+ * Sorted set of a trip's or an alert's shares: hash → its end, ms. Gone with the last. An alert's link is its alert's alone,
+ * also when it shows a trip: whoever holds the rider's phone must not find it in a list, end it there, or miss its place.
+ */
 const indexKey = (subjectId: string) => `shares:${subjectId}`;
 
 const now = `
@@ -117,7 +120,7 @@ function sharesOn(redis: Redis, publicUrl: string): Shares {
     async create({ userId, ttlMs, max = 0, tripId = '', alertId = '' }) {
       const token = newToken();
       const hash = hashOf(token);
-      const keys = [shareKey(hash), indexKey(tripId || alertId)];
+      const keys = [shareKey(hash), indexKey(alertId || tripId)];
       const expiresAt = await redis.eval(createScript, 2, ...keys, hash, ttlMs, max, tripId, alertId, userId);
       if (typeof expiresAt !== 'number') throw new AppError('TOO_MANY_SHARES');
       return { token, url: `${publicUrl}/share/${token}`, expiresAt, hash };

@@ -51,8 +51,9 @@ export const alertRoom = (alertId: string): string => `alert:${alertId}`;
 const shareRoom = (hash: string): string => `share:${hash}`;
 
 /** When a link ends for the trip's sake, ms: even if nobody could write that down when the trip ended. */
-const endBy = ({ status, at }: TripState): number =>
-  status === 'ended' || status === 'cancelled' ? at + shareGraceMs : Infinity;
+const endBy = ({ alertId }: Share, { status, at }: TripState): number =>
+  // Who drives ends the trip: an alert goes on
+  alertId === null && (status === 'ended' || status === 'cancelled') ? at + shareGraceMs : Infinity;
 
 export class ShareDoor {
   readonly #namespace: ShareNamespace;
@@ -90,7 +91,7 @@ export class ShareDoor {
     const room = tripRoom(change.tripId);
     for (const id of this.#namespace.adapter.rooms.get(room) ?? []) {
       const { data } = this.#namespace.sockets.get(id) ?? {};
-      if (data) data.endsAt = Math.min(data.endsAt, endBy(change));
+      if (data) data.endsAt = Math.min(data.endsAt, endBy(data.share, change));
     }
     this.#namespace.local.to(room).emit('trip', change);
   }
@@ -126,7 +127,7 @@ export class ShareDoor {
     });
     if (!share) throw new AppError('SHARE_INVALID');
     const state = await this.#stateOf(share);
-    const endsAt = Math.min(share.expiresAt, state ? endBy(state) : Infinity);
+    const endsAt = Math.min(share.expiresAt, state ? endBy(share, state) : Infinity);
     if (endsAt <= Date.now()) throw new AppError('SHARE_INVALID');
     socket.data = { share, endsAt, checkedAt: Date.now(), told: 'no' };
   }
@@ -177,7 +178,7 @@ export class ShareDoor {
     const state = await this.#stateOf(socket.data.share);
     if (state) {
       socket.emit('trip', { tripId, ...state });
-      socket.data.endsAt = Math.min(socket.data.endsAt, endBy(state));
+      socket.data.endsAt = Math.min(socket.data.endsAt, endBy(socket.data.share, state));
     }
     await this.#options.watch(tripId);
     const { last } = await this.#options.calls.call('location.missed', { tripId });
