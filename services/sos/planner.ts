@@ -3,8 +3,8 @@ import type { AlertStatus } from '../../contracts/sos.ts';
 import type { Log } from '../../lib/context.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import type { Card } from '../../mixins/cards.ts';
-import { type AlertRecord, messageField, viewOf } from './alert-record.ts';
-import { openContacts, queued } from './contact-messages.ts';
+import { type AlertRecord, messageField, queued, viewOf } from './alert-record.ts';
+import { openContacts } from './contact-messages.ts';
 import { dutiesOf } from './duties.ts';
 import type { Follow, FollowJob, JobToAdd } from './follow-jobs.ts';
 import type { Plan, SosRecords } from './records.ts';
@@ -73,9 +73,11 @@ export class Planner {
     done.catch(() => undefined);
   }
 
+  /** Of new alerts: the door tells the rest. What follows a duress PIN must make no noise that a true one does not. */
   async #tellRaisers(records: readonly AlertRecord[]): Promise<void> {
+    const fresh = records.filter(({ planned }) => !planned);
     await Promise.all(
-      records.map((record) => {
+      fresh.map((record) => {
         const { alertId, userId } = record;
         return this.#parts.tellRaiser({ alertId, userId, status: viewOf(record) });
       }),
@@ -137,10 +139,10 @@ export class Planner {
   #jobsOf(planned: readonly Planned[]): JobToAdd<FollowJob>[] {
     const { now, escalateAfterMs } = this.#parts;
     const jobs: JobToAdd<FollowJob>[] = [];
-    const fresh = planned.flatMap(({ record, hasContacts }) =>
-      dutiesOf(record).plan && !record.press.drill ? [{ record, hasContacts }] : [],
-    );
-    const told = fresh.flatMap(({ record, hasContacts }) => (hasContacts ? [record.alertId] : []));
+    const told = planned.flatMap(({ record, hasContacts }) => {
+      const { plan, tell } = dutiesOf(record);
+      return (plan ? hasContacts && !record.press.drill : tell) ? [record.alertId] : [];
+    });
     for (let start = 0; start < told.length; start += alertsPerSend) {
       const ids = told.slice(start, start + alertsPerSend);
       jobs.push({
@@ -148,16 +150,15 @@ export class Planner {
         options: { jobId: `raised:${ids[0]}:${ids.length}` },
       });
     }
-    const [first] = fresh;
+    const watched = planned.map(({ record }) => record).filter((record) => dutiesOf(record).watch);
+    const [first] = watched;
     if (first) {
-      const ids = fresh.map(({ record }) => record.alertId);
-      const delay = Math.max(
-        0,
-        Math.max(...fresh.map(({ record }) => record.acceptedAt)) + escalateAfterMs - now(),
-      );
+      const ids = watched.map(({ alertId }) => alertId);
+      const newest = Math.max(...watched.map(({ acceptedAt }) => acceptedAt));
+      const delay = Math.max(0, newest + escalateAfterMs - now());
       jobs.push({
         data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
-        options: { jobId: `wake:${first.record.alertId}:${ids.length}`, delay },
+        options: { jobId: `wake:${first.alertId}:${ids.length}`, delay },
       });
     }
     for (const { record } of planned) {
