@@ -30,7 +30,7 @@ const anything = fc.oneof(
   hostile.map((make) => make()),
 );
 const fields = ['key', 'tripId', 'location', 'device', 'drill', 'timestamp', 'raw', 'via'];
-const params = fc.oneof(
+const params: fc.Arbitrary<Record<string, unknown>> = fc.oneof(
   fc.dictionary(fc.constantFrom(...fields), anything),
   fc.record({
     location: fc.record({ lat: anything, lng: anything, accuracy: anything, timestamp: anything }),
