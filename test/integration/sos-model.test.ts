@@ -271,11 +271,27 @@ async function check(redis: Redis, pressed: readonly Pressed[]): Promise<void> {
     if (alert.drill) expect([count('contact-told'), count('incident-opened')]).toEqual([0, 0]);
     else if (!isOver) expect(sent('raised') + count('contact-not-reached')).toBe(phones.length);
     expect(count('contact-told')).toBe(sent('raised'));
-    expect(count('contact-told-over')).toBe(isOver && !alert.duress && !alert.drill ? sent('raised') : 0);
+    const contactsOf = (purpose: string, of: (state: string) => boolean) =>
+      states.flatMap(([field, json]) =>
+        field.startsWith(`m:${purpose}:`) && of(json) ? [field.split(':')[2]] : [],
+      );
+    const toldOver = contactsOf('over', (json) => json.includes('"status":"sent"'));
+    const heard = contactsOf('raised', (json) => json.includes('"status":"sent"'));
+    // Also who may have heard of it: an attempt was made whose outcome nobody knows
+    const mayHaveHeard = contactsOf('raised', (json) => json.includes('"channel":"sms"'));
+    expect(count('contact-told-over')).toBe(toldOver.length);
+    if (!isOver || alert.duress || alert.drill) expect(toldOver).toEqual([]);
+    else {
+      expect(toldOver).toEqual(expect.arrayContaining(heard));
+      expect(mayHaveHeard).toEqual(expect.arrayContaining(toldOver));
+    }
 
     // The database has what Redis has
-    const archived = await system.broker.call('sos-worker.archived', { id: alertId });
-    expect(archived).toEqual(alert);
+    await eventually(async () => {
+      const archived = await system.broker.call('sos-worker.archived', { id: alertId });
+      const now = await request(system, 'GET', `/api/v1/admin/sos/${alertId}`, { token: admin.token });
+      expect(archived).toEqual(now.body);
+    });
   }
   // What went out: one text for each alert and contact that was told, no more
   for (const person of new Set(pressed.map(({ person: owner }) => owner))) {
