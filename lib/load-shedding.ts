@@ -34,10 +34,11 @@ export function nextShed(state: ShedState, lateByMs: number, now: number, { late
 
 const lookEveryMs = 20;
 
-/** Looks at this process's event loop. `stop` ends it. */
+/** Looks at this process's event loop; `onLook` after each look. `stop` ends it. */
 export function watchLoop(
   limits: ShedLimits,
   onChange: (shedding: boolean) => void,
+  onLook: () => void = () => {},
 ): { readonly shedding: boolean; stop(): void } {
   let state = calm;
   let due = performance.now() + lookEveryMs;
@@ -47,6 +48,7 @@ export function watchLoop(
     state = nextShed(state, Math.max(0, now - due), now, limits);
     due = now + lookEveryMs;
     if (state.shedding !== before.shedding) onChange(state.shedding);
+    onLook();
   }, lookEveryMs).unref();
   return {
     get shedding() {

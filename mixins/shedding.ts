@@ -20,13 +20,23 @@ export const shedding = (door: 'rest' | 'socket'): Mixin<{ shedding: Shedding }>
         labelNames: ['door', 'what'],
         description: 'Refused because the event loop was late: an SOS goes first',
       });
-      const loop = watchLoop({ lateMs: brokerConfig(this.broker).shedWhenLateMs }, (isOn) =>
-        this.logger.warn(isOn ? 'Too much to do: only SOS is taken' : 'Everything is taken again', { door }),
+      // Counted here first: a metric costs as much as a refusal
+      const refused = new Map<string, number>();
+      const loop = watchLoop(
+        { lateMs: brokerConfig(this.broker).shedWhenLateMs },
+        (isOn) =>
+          this.logger.warn(isOn ? 'Too much to do: only SOS is taken' : 'Everything is taken again', {
+            door,
+          }),
+        () => {
+          for (const [what, count] of refused) metrics.increment('shed.total', { door, what }, count);
+          refused.clear();
+        },
       );
       watches.set(this, loop);
       const shed: Shedding = {
         refuses(what) {
-          if (loop.shedding) metrics.increment('shed.total', { door, what });
+          if (loop.shedding) refused.set(what, (refused.get(what) ?? 0) + 1);
           return loop.shedding;
         },
       };
