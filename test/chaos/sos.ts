@@ -1,0 +1,513 @@
+/**
+ * What an acknowledged SOS survives: each scenario presses, breaks something at the worst moment, and counts what the
+ * raiser, the admins and the contacts got (R3, "accepted means durable").
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { doneAt, judge, resentBy, toldAt } from '../support/chaos/judge.ts';
+import { type Alert, type Person, pressByRest, pressBySocket, signUp } from '../support/chaos/people.ts';
+import { median, type Round, type Row } from '../support/chaos/result.ts';
+import { World, type WorkerName, workers } from '../support/chaos/world.ts';
+import { type AdminSocket, connectAdmin, connectSocket, request, signIn } from '../support/clients.ts';
+import { eventually } from '../support/eventually.ts';
+
+/** What a round has at hand. */
+interface Stage {
+  world: World;
+  people: Person[];
+  admin: { token: string };
+  n: number;
+}
+
+/** What a round did: its alerts, when the clock for `done` began (ms), and when they were done if that is told otherwise. */
+interface Played {
+  alerts: Alert[];
+  since: number;
+  doneAt?: number;
+}
+
+interface Scenario {
+  name: string;
+  what: string;
+  topology: 'single' | 'sentinel';
+  doneLimitMs?: number;
+  /** Brings back what the round has left broken happens in `play` itself; a failed one gets a new world. */
+  play(stage: Stage): Promise<Played>;
+}
+
+const doneLimitMs = 5000;
+const ackLimitMs = 500;
+/** Another Redis takes over within 10 s (R8.4). */
+const failoverLimitMs = 10_000;
+/** A door texts contacts itself after so long, ms. */
+const ownTextAfterMs = 10_000;
+/** Whatever would come twice has come by then: lock, stalled check and sweep are over, ms. */
+const settleMs = 6000;
+
+const personOf = ({ people, n }: Stage, k = 0): Person => {
+  const person = people[(n + k) % people.length];
+  if (!person) throw new Error('Nobody has signed up');
+  return person;
+};
+const other = (name: WorkerName): WorkerName => (name === 'sos1' ? 'sos2' : 'sos1');
+/** Which worker gets a job is chance, so they take turns. */
+const turn = ({ n }: Stage): WorkerName => workers[n % 2] ?? 'sos1';
+
+/** The moment of a kill, and its end. */
+interface Kill {
+  at: number;
+  ended: Promise<void>;
+}
+const killNow = (kill: () => Promise<void>): Kill => ({ at: Date.now(), ended: kill() });
+
+/** Presses, and kills in the very turn in which the acknowledgement is seen. */
+async function pressThenKill(stage: Stage, kill: () => Promise<void>): Promise<{ alert: Alert; killed: Kill }> {
+  let killed: Kill | undefined;
+  const alert = await pressByRest(stage.world.doors, personOf(stage), () => {
+    killed = killNow(kill);
+  });
+  if (!killed) throw new Error('Nothing was killed');
+  return { alert, killed };
+}
+
+/** A worker is killed at a moment of its own request to a provider. */
+async function killAtProvider(stage: Stage, direction: 'request' | 'answer'): Promise<Played> {
+  const { world } = stage;
+  let killed: (Kill & { name: WorkerName }) | undefined;
+  for (const name of workers)
+    world.taps[name].cutAt(direction, () => {
+      world.taps[other(name)].open();
+      killed = { name, ...killNow(() => world.kill(name)) };
+    });
+  const alert = await pressByRest(world.doors, personOf(stage));
+  const { name, at, ended } = await eventually(() => {
+    if (!killed) throw new Error('No worker has asked a provider');
+    return killed;
+  }, 10_000);
+  await ended;
+  const done = await doneAt(world, [alert]);
+  world.taps[name].open();
+  await world.restart(name);
+  return { alerts: [alert], since: at, doneAt: done };
+}
+
+/** The doors know each other's services and sessions can be looked up: all that was dead is back. */
+const wholeAgain = ({ world, admin }: Stage): Promise<void> =>
+  eventually(async () => {
+    const { status } = await request(world.doors, 'GET', '/api/v1/admin/events?limit=1', { token: admin.token });
+    if (status !== 200) throw new Error(`GET /admin/events says ${status}`);
+  }, 30_000);
+
+/** Presses by REST and by socket, with a dashboard that watches, while `broken` is dead; the dashboard must see it. */
+async function pressWhileDead(
+  stage: Stage,
+  broken: { kill: () => Promise<void>; revive: () => Promise<void> },
+): Promise<Played> {
+  const { world, admin } = stage;
+  const [first, second] = [personOf(stage), personOf(stage, 1)];
+  const watching: AdminSocket = await connectAdmin(world.doors, admin.token);
+  const socket = await connectSocket(world.doors, second.token);
+  try {
+    const seen = new Set<unknown>();
+    watching.on('events', (events) => {
+      for (const { kind, data } of events) if (kind === 'sos.triggered') seen.add(data.alertId);
+    });
+    await watching.emitWithAck('subscribe', {});
+    await broken.kill();
+    const since = Date.now();
+    const alerts = [await pressByRest(world.doors, first), await pressBySocket(socket, second)];
+    const done = await doneAt(world, alerts);
+    await eventually(() => {
+      if (alerts.some(({ alertId }) => !seen.has(alertId))) throw new Error('An open dashboard has not seen it');
+    });
+    await broken.revive();
+    await wholeAgain(stage);
+    return { alerts, since, doneAt: done };
+  } finally {
+    watching.close();
+    socket.close();
+  }
+}
+
+const nats = ({ world }: Stage) => ({ kill: () => world.killNats(), revive: () => world.startNats() });
+const mainRedis = ({ world: { mainRedis: redis } }: Stage) => ({
+  kill: () => redis.kill(redis.ports[0] ?? 0),
+  revive: () => redis.revive(redis.ports[0] ?? 0),
+});
+const db = ({ world: { mongo } }: Stage) => ({ kill: () => mongo.halt(), revive: () => mongo.resume() });
+const allThree = (stage: Stage) => {
+  const parts = [nats(stage), mainRedis(stage), db(stage)];
+  return {
+    kill: async () => void (await Promise.all(parts.map((part) => part.kill()))),
+    revive: async () => void (await Promise.all(parts.map((part) => part.revive()))),
+  };
+};
+
+/** A door that starts with everything dead but the SOS Redis takes a press. */
+async function doorStartsAlone(stage: Stage): Promise<Played> {
+  const { world } = stage;
+  const broken = allThree(stage);
+  await broken.kill();
+  await world.kill('api');
+  await world.spawn('api');
+  const alert = await eventually(() => pressByRest(world.doors, personOf(stage)), 20_000);
+  const done = await doneAt(world, [alert]);
+  await broken.revive();
+  await wholeAgain(stage);
+  return { alerts: [alert], since: alert.ackedAt, doneAt: done };
+}
+
+/** The raiser can see a press that only the door's journal has. */
+async function seeOwn({ world }: Stage, { alertId, person }: Alert): Promise<void> {
+  const { status, body } = await request(world.doors, 'GET', `/api/v1/sos/${alertId}`, { token: person.token });
+  if (status !== 200 || body.status !== 'active') throw new Error(`GET /sos/:id says ${status}`);
+}
+
+/** The SOS Redis is away for longer than contacts can wait. */
+async function withoutSosRedis(stage: Stage, broken: { kill(): Promise<void>; revive(): Promise<void> }): Promise<Played> {
+  const { world } = stage;
+  await broken.kill();
+  const alerts: Alert[] = [];
+  for (let k = 0; k < 3; k++) alerts.push(await pressByRest(world.doors, personOf(stage, k)));
+  for (const alert of alerts) await seeOwn(stage, alert);
+  const told = await toldAt(world, alerts);
+  await broken.revive();
+  await doneAt(world, alerts);
+  return { alerts, since: (alerts[0]?.ackedAt ?? 0) + ownTextAfterMs, doneAt: told };
+}
+
+const sosPort = ({ world: { sosRedis } }: Stage) => sosRedis.ports[0] ?? 0;
+
+/** Many press at once, and `kill` comes in the middle of it. Only who was answered counts. */
+async function burst(stage: Stage, kill: () => Promise<void>, presses = 50): Promise<{ alerts: Alert[]; killed: Kill }> {
+  const alerts: Alert[] = [];
+  let killed: Kill | undefined;
+  await Promise.allSettled(
+    Array.from({ length: presses }, async (_, k) => {
+      alerts.push(
+        await pressByRest(stage.world.doors, personOf(stage, k), () => {
+          if (alerts.length === Math.floor(presses / 2)) killed ??= killNow(kill);
+        }),
+      );
+    }),
+  );
+  if (!killed) throw new Error(`Only ${alerts.length} of ${presses} were answered before the kill`);
+  return { alerts, killed };
+}
+
+const scenarios: Scenario[] = [
+  {
+    name: 'api',
+    what: 'the api is killed at the acknowledgement',
+    topology: 'single',
+    async play(stage) {
+      const { alert, killed } = await pressThenKill(stage, () => stage.world.kill('api'));
+      await killed.ended;
+      const done = await doneAt(stage.world, [alert]);
+      await stage.world.restart('api');
+      return { alerts: [alert], since: killed.at, doneAt: done };
+    },
+  },
+  {
+    name: 'gateway',
+    what: 'the gateway is killed at the acknowledgement',
+    topology: 'single',
+    async play(stage) {
+      const { world } = stage;
+      const person = personOf(stage);
+      const socket = await connectSocket(world.doors, person.token);
+      let killed: Kill | undefined;
+      const alert = await pressBySocket(socket, person, () => {
+        killed = killNow(() => world.kill('gateway'));
+      });
+      socket.close();
+      await killed?.ended;
+      const done = await doneAt(world, [alert]);
+      await world.restart('gateway');
+      return { alerts: [alert], since: killed?.at ?? 0, doneAt: done };
+    },
+  },
+  {
+    name: 'worker',
+    what: 'one of two workers is killed at the acknowledgement',
+    topology: 'single',
+    async play(stage) {
+      const name = turn(stage);
+      const { alert, killed } = await pressThenKill(stage, () => stage.world.kill(name));
+      await killed.ended;
+      const done = await doneAt(stage.world, [alert]);
+      await stage.world.restart(name);
+      return { alerts: [alert], since: killed.at, doneAt: done };
+    },
+  },
+  {
+    name: 'worker-claimed',
+    what: 'a worker is killed with a message claimed that the provider has not got',
+    topology: 'single',
+    play: (stage) => killAtProvider(stage, 'request'),
+  },
+  {
+    name: 'worker-sent',
+    what: 'a worker is killed when the provider has the message and nobody knows it',
+    topology: 'single',
+    play: (stage) => killAtProvider(stage, 'answer'),
+  },
+  {
+    name: 'sos-redis',
+    what: 'the SOS Redis is killed at the acknowledgement and started again; from its start',
+    topology: 'single',
+    async play(stage) {
+      const { sosRedis } = stage.world;
+      const { alert, killed } = await pressThenKill(stage, () => sosRedis.kill(sosPort(stage)));
+      await killed.ended;
+      await sosRedis.revive(sosPort(stage));
+      return { alerts: [alert], since: Date.now() };
+    },
+  },
+  {
+    name: 'nats',
+    what: 'NATS is dead at the press',
+    topology: 'single',
+    play: (stage) => pressWhileDead(stage, nats(stage)),
+  },
+  {
+    name: 'main-redis',
+    what: 'the main Redis is dead at the press',
+    topology: 'single',
+    play: (stage) => pressWhileDead(stage, mainRedis(stage)),
+  },
+  {
+    name: 'db',
+    what: 'the database is dead at the press',
+    topology: 'single',
+    play: (stage) => pressWhileDead(stage, db(stage)),
+  },
+  {
+    name: 'all-three',
+    what: 'NATS, main Redis and database are dead at the press',
+    topology: 'single',
+    play: (stage) => pressWhileDead(stage, allThree(stage)),
+  },
+  {
+    name: 'door-alone',
+    what: 'the api starts while those three are dead; from the press',
+    topology: 'single',
+    play: doorStartsAlone,
+  },
+  {
+    name: 'sos-redis-dead',
+    what: 'the SOS Redis is dead for longer than 10 s: the door texts; from 10 s after the press',
+    topology: 'single',
+    play: (stage) =>
+      withoutSosRedis(stage, {
+        kill: () => stage.world.sosRedis.kill(sosPort(stage)),
+        revive: () => stage.world.sosRedis.revive(sosPort(stage)),
+      }),
+  },
+  {
+    name: 'sos-redis-hung',
+    what: 'the same with a SOS Redis that hangs',
+    topology: 'single',
+    play: (stage) =>
+      withoutSosRedis(stage, {
+        kill: async () => stage.world.sosRedis.hang(sosPort(stage)),
+        revive: async () => stage.world.sosRedis.wake(sosPort(stage)),
+      }),
+  },
+  {
+    name: 'door-journal',
+    what: 'the SOS Redis is dead, the api is killed with the press in its journal and started again; from the return of Redis',
+    topology: 'single',
+    async play(stage) {
+      const { world } = stage;
+      await world.sosRedis.kill(sosPort(stage));
+      const { alert, killed } = await pressThenKill(stage, () => world.kill('api'));
+      await killed.ended;
+      await world.restart('api');
+      await seeOwn(stage, alert);
+      await world.sosRedis.revive(sosPort(stage));
+      return { alerts: [alert], since: Date.now() };
+    },
+  },
+  {
+    name: 'burst-worker',
+    what: '50 press at once, a worker is killed in the middle',
+    topology: 'single',
+    async play(stage) {
+      const name = turn(stage);
+      const { alerts, killed } = await burst(stage, () => stage.world.kill(name));
+      await killed.ended;
+      const done = await doneAt(stage.world, alerts);
+      await stage.world.restart(name);
+      return { alerts, since: killed.at, doneAt: done };
+    },
+  },
+  {
+    name: 'burst-api',
+    what: '50 press at once, the api is killed in the middle; those that were answered count',
+    topology: 'single',
+    async play(stage) {
+      const { alerts, killed } = await burst(stage, () => stage.world.kill('api'));
+      await killed.ended;
+      const done = await doneAt(stage.world, alerts);
+      await stage.world.restart('api');
+      return { alerts, since: killed.at, doneAt: done };
+    },
+  },
+  {
+    name: 'burst-sos-redis',
+    what: '50 press at once, the SOS Redis is killed in the middle and started again; from its start',
+    topology: 'single',
+    async play(stage) {
+      const { sosRedis } = stage.world;
+      const { alerts, killed } = await burst(stage, () => sosRedis.kill(sosPort(stage)));
+      await killed.ended;
+      await sosRedis.revive(sosPort(stage));
+      return { alerts, since: Date.now() };
+    },
+  },
+  {
+    name: 'sentinel',
+    what: 'the primary of the SOS Redis is killed at the acknowledgement; its replica takes over',
+    topology: 'sentinel',
+    doneLimitMs: failoverLimitMs + doneLimitMs,
+    play: (stage) => failover(stage, async (kill) => {
+      const { alert, killed } = await pressThenKill(stage, kill);
+      return { alerts: [alert], killed };
+    }),
+  },
+  {
+    name: 'burst-sentinel',
+    what: '50 press at once, the primary is killed in the middle; its replica takes over',
+    topology: 'sentinel',
+    doneLimitMs: failoverLimitMs + doneLimitMs,
+    play: (stage) => failover(stage, (kill) => burst(stage, kill)),
+  },
+];
+
+/** The primary is killed; afterwards it comes back as a replica of the new one. */
+async function failover(
+  { world: { sosRedis }, world }: Stage,
+  press: (kill: () => Promise<void>) => Promise<{ alerts: Alert[]; killed: Kill }>,
+): Promise<Played> {
+  const primary = await sosRedis.primaryOf('');
+  const { alerts, killed } = await press(() => sosRedis.kill(primary));
+  await killed.ended;
+  await eventually(async () => {
+    if ((await sosRedis.primaryOf('')) === primary) throw new Error('Nobody has taken over');
+  }, failoverLimitMs);
+  const done = await doneAt(world, alerts);
+  await sosRedis.revive(primary);
+  await eventually(async () => {
+    const [role, , replicas] = await (await world.reader()).role();
+    if (role !== 'master' || !Array.isArray(replicas) || replicas.length !== 1)
+      throw new Error('The old primary does not follow the new one yet');
+  }, 20_000);
+  return { alerts, since: killed.at, doneAt: done };
+}
+
+export const scenarioNames = scenarios.map(({ name }) => name);
+
+export interface ChaosOptions {
+  rounds: number;
+  /** All of them when none is named. */
+  only?: readonly string[];
+  /** Told after each round; `problem` when it failed, with what the processes wrote. */
+  onRound?: (scenario: string, n: number, problem: string | null) => void;
+}
+
+/** A world with people in it. */
+async function startStage(topology: Scenario['topology']): Promise<Omit<Stage, 'n'>> {
+  const world = await World.start(topology);
+  try {
+    const people = await signUp(world.doors, 20);
+    const admin = await signIn(world.doors, '+919800000000');
+    return { world, people, admin };
+  } catch (error) {
+    process.stderr.write(`${world.outputs()}\n`);
+    await world.stop();
+    throw error;
+  }
+}
+
+/** Runs the scenarios, each so many rounds; one that fails gets a new world and goes on. */
+export async function sosChaos({ rounds, only = [], onRound }: ChaosOptions): Promise<Row[]> {
+  const chosen = scenarios.filter(({ name }) => only.length === 0 || only.includes(name));
+  const rows: Row[] = [];
+  for (const topology of ['single', 'sentinel'] as const) {
+    const here = chosen.filter((scenario) => scenario.topology === topology);
+    if (here.length === 0) continue;
+    let stage = await startStage(topology);
+    try {
+      for (const scenario of here) {
+        const played: { round: Round; alerts: Alert[] }[] = [];
+        const problems: string[] = [];
+        let failed = 0;
+        /** Counted in a world: before it is left, and at the end. */
+        const settle = async () => {
+          if (played.length === 0) return;
+          await pause(settleMs);
+          const verdict = await judge(stage.world, played.flatMap(({ alerts }) => alerts));
+          totals.lost += verdict.lost;
+          totals.doubled += verdict.doubled;
+          problems.push(...verdict.problems);
+          all.push(...played.splice(0).map(({ round }) => round));
+        };
+        const totals = { lost: 0, doubled: 0 };
+        const all: Round[] = [];
+        for (let n = 0; n < rounds; n++) {
+          try {
+            played.push(await playRound(scenario, { ...stage, n }));
+            onRound?.(scenario.name, n, null);
+          } catch (error) {
+            failed++;
+            problems.push(`round ${n}: ${error instanceof Error ? error.message : String(error)}`);
+            onRound?.(scenario.name, n, `${String(error)}\n${stage.world.outputs()}`);
+            await settle().catch((trouble: unknown) => problems.push(String(trouble)));
+            await stage.world.stop();
+            stage = await startStage(topology);
+          }
+        }
+        await settle();
+        rows.push(rowOf(scenario, all, { failed, ...totals, problems }));
+      }
+    } finally {
+      await stage.world.stop();
+    }
+  }
+  return rows;
+}
+
+async function playRound(scenario: Scenario, stage: Stage): Promise<{ round: Round; alerts: Alert[] }> {
+  const before = await resentBy(stage.world);
+  const { alerts, since, doneAt: told } = await scenario.play(stage);
+  const done = told ?? (await doneAt(stage.world, alerts));
+  const after = await resentBy(stage.world);
+  const resent = [...after].reduce((sum, [name, count]) => sum + count - (before.get(name) ?? 0), 0);
+  const ackMs = Math.max(...alerts.map((alert) => alert.ackMs));
+  return { round: { lost: 0, doubled: 0, resent, doneMs: Math.max(0, done - since), ackMs }, alerts };
+}
+
+function rowOf(
+  scenario: Scenario,
+  rounds: Round[],
+  { failed, lost, doubled, problems }: Pick<Row, 'failed' | 'lost' | 'doubled' | 'problems'>,
+): Row {
+  const done = rounds.map(({ doneMs }) => doneMs);
+  const resent = rounds.reduce((sum, round) => sum + round.resent, 0);
+  return {
+    name: scenario.name,
+    what: scenario.what,
+    rounds: rounds.length + failed,
+    failed,
+    lost,
+    // What was sent again because nobody could know is told apart
+    doubled: Math.max(0, doubled - resent),
+    resent,
+    doneP50Ms: median(done),
+    doneMaxMs: Math.max(0, ...done),
+    ackMaxMs: Math.max(0, ...rounds.map(({ ackMs }) => ackMs)),
+    doneLimitMs: scenario.doneLimitMs ?? doneLimitMs,
+    ackLimitMs,
+    problems,
+  };
+}
