@@ -57,7 +57,13 @@ export class Journal {
       maxSize: 1000,
       maxUnderWay: 1,
       commit: async (lines) => {
-        await this.#file.appendFile(lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+        // A line begins anew: what stands before it may be torn, from a write that failed or a process that was killed
+        await this.#file.appendFile(
+          lines
+            .map((line) => `\n${JSON.stringify(line)}`)
+            .join('')
+            .concat('\n'),
+        );
         await this.#file.datasync();
         for (const line of lines) apply(this.#waiting, line);
         // In here nothing else is being written

@@ -30,6 +30,9 @@ const alertsPerSend = 25;
 /** Steps that are late are left behind, ms: the database's part is done again by the sweep. */
 const deadlineMs = { db: 5000, devices: 1000 } as const;
 
+/** Writes to the database at once: beyond that it is slow or dead, and the sweep does it. */
+const maxProjections = 8;
+
 /** What planning an alert came to: `null` when whom to tell could not be found out yet. */
 interface Planned extends Plan {
   hasContacts: boolean;
@@ -37,18 +40,29 @@ interface Planned extends Plan {
 
 export class Planner {
   readonly #parts: PlannerParts;
+  readonly #asides = new Set<Promise<void>>();
+  #projections = 0;
 
   constructor(parts: PlannerParts) {
     this.#parts = parts;
   }
 
-  /** Rejects only when what the alerts need is not safely queued. `project` writes them to the database. */
+  /**
+   * Resolves when what the alerts need is safely queued, and rejects when it is not. `project` writes them to the database,
+   * meanwhile and after: whoever comes next must not wait for that.
+   */
   async process(records: AlertRecord[], project: () => Promise<void>): Promise<void> {
-    await Promise.all([
-      this.#aside('db', deadlineMs.db, project),
-      this.#aside('devices', deadlineMs.devices, () => this.#tellRaisers(records)),
-      this.#timed('messages', () => this.#queue(records)),
-    ]);
+    if (this.#projections < maxProjections) {
+      this.#projections++;
+      this.#aside('db', deadlineMs.db, project, () => this.#projections--);
+    }
+    this.#aside('devices', deadlineMs.devices, () => this.#tellRaisers(records));
+    await this.#timed('messages', () => this.#queue(records));
+  }
+
+  /** Resolves when nothing is under way besides. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#asides);
   }
 
   async #timed(step: string, work: () => Promise<void>): Promise<void> {
@@ -60,17 +74,21 @@ export class Planner {
     }
   }
 
-  /** A step that must not hold up or fail the messages. */
-  async #aside(step: string, withinMs: number, work: () => Promise<void>): Promise<void> {
+  /** A step that must not hold up or fail the messages; `ended` when it has really ended, however late. */
+  #aside(step: string, withinMs: number, work: () => Promise<void>, ended: () => void = () => {}): void {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => reject(new Error(`Not done in ${withinMs} ms`)), withinMs);
     });
     const done = this.#timed(step, work);
-    await Promise.race([done, late])
+    const aside = Promise.race([done, late])
       .catch((error: unknown) => this.#parts.logger.warn('A step of an SOS is late', { step, error }))
-      .finally(() => clearTimeout(timer));
-    done.catch(() => undefined);
+      .finally(() => {
+        clearTimeout(timer);
+        this.#asides.delete(aside);
+      });
+    this.#asides.add(aside);
+    done.catch(() => undefined).finally(ended);
   }
 
   async #tellRaisers(records: readonly AlertRecord[]): Promise<void> {

@@ -44,6 +44,12 @@ end`;
 const take = `${prelude}
 local id, at = ARGV[1], ARGV[4]
 local function answer(found, how)
+  -- What a journal's owner has sent must not be sent again, whoever was first
+  for i = 10, #ARGV, 2 do
+    local field = 'm:raised:' .. ARGV[i]
+    local state = redis.call('HGET', 'sos:alert:' .. found, field)
+    if not state or cjson.decode(state).status == 'queued' then redis.call('HSET', 'sos:alert:' .. found, field, ARGV[i + 1]) end
+  end
   local record = redis.call('HMGET', 'sos:alert:' .. found, 'status', 'acceptedAt', 'duress')
   return {found, record[3] == '1' and 'cancelled' or record[1], record[2], how}
 end

@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { doneAt, judge, resentBy, toldAt } from '../support/chaos/judge.ts';
 import { type Alert, type Person, pressByRest, pressBySocket, signUp } from '../support/chaos/people.ts';
 import { median, type Round, type Row } from '../support/chaos/result.ts';
-import { World, type WorkerName, workers } from '../support/chaos/world.ts';
+import { type WorkerName, World, workers } from '../support/chaos/world.ts';
 import { type AdminSocket, connectAdmin, connectSocket, request, signIn } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
 
@@ -60,7 +60,10 @@ interface Kill {
 const killNow = (kill: () => Promise<void>): Kill => ({ at: Date.now(), ended: kill() });
 
 /** Presses, and kills in the very turn in which the acknowledgement is seen. */
-async function pressThenKill(stage: Stage, kill: () => Promise<void>): Promise<{ alert: Alert; killed: Kill }> {
+async function pressThenKill(
+  stage: Stage,
+  kill: () => Promise<void>,
+): Promise<{ alert: Alert; killed: Kill }> {
   let killed: Kill | undefined;
   const alert = await pressByRest(stage.world.doors, personOf(stage), () => {
     killed = killNow(kill);
@@ -93,7 +96,9 @@ async function killAtProvider(stage: Stage, direction: 'request' | 'answer'): Pr
 /** The doors know each other's services and sessions can be looked up: all that was dead is back. */
 const wholeAgain = ({ world, admin }: Stage): Promise<void> =>
   eventually(async () => {
-    const { status } = await request(world.doors, 'GET', '/api/v1/admin/events?limit=1', { token: admin.token });
+    const { status } = await request(world.doors, 'GET', '/api/v1/admin/events?limit=1', {
+      token: admin.token,
+    });
     if (status !== 200) throw new Error(`GET /admin/events says ${status}`);
   }, 30_000);
 
@@ -117,7 +122,8 @@ async function pressWhileDead(
     const alerts = [await pressByRest(world.doors, first), await pressBySocket(socket, second)];
     const done = await doneAt(world, alerts);
     await eventually(() => {
-      if (alerts.some(({ alertId }) => !seen.has(alertId))) throw new Error('An open dashboard has not seen it');
+      if (alerts.some(({ alertId }) => !seen.has(alertId)))
+        throw new Error('An open dashboard has not seen it');
     });
     await broken.revive();
     await wholeAgain(stage);
@@ -158,12 +164,17 @@ async function doorStartsAlone(stage: Stage): Promise<Played> {
 
 /** The raiser can see a press that only the door's journal has. */
 async function seeOwn({ world }: Stage, { alertId, person }: Alert): Promise<void> {
-  const { status, body } = await request(world.doors, 'GET', `/api/v1/sos/${alertId}`, { token: person.token });
+  const { status, body } = await request(world.doors, 'GET', `/api/v1/sos/${alertId}`, {
+    token: person.token,
+  });
   if (status !== 200 || body.status !== 'active') throw new Error(`GET /sos/:id says ${status}`);
 }
 
 /** The SOS Redis is away for longer than contacts can wait. */
-async function withoutSosRedis(stage: Stage, broken: { kill(): Promise<void>; revive(): Promise<void> }): Promise<Played> {
+async function withoutSosRedis(
+  stage: Stage,
+  broken: { kill(): Promise<void>; revive(): Promise<void> },
+): Promise<Played> {
   const { world } = stage;
   await broken.kill();
   const alerts: Alert[] = [];
@@ -178,7 +189,11 @@ async function withoutSosRedis(stage: Stage, broken: { kill(): Promise<void>; re
 const sosPort = ({ world: { sosRedis } }: Stage) => sosRedis.ports[0] ?? 0;
 
 /** Many press at once, and `kill` comes in the middle of it. Only who was answered counts. */
-async function burst(stage: Stage, kill: () => Promise<void>, presses = 50): Promise<{ alerts: Alert[]; killed: Kill }> {
+async function burst(
+  stage: Stage,
+  kill: () => Promise<void>,
+  presses = 50,
+): Promise<{ alerts: Alert[]; killed: Kill }> {
   const alerts: Alert[] = [];
   let killed: Kill | undefined;
   await Promise.allSettled(
@@ -370,10 +385,11 @@ const scenarios: Scenario[] = [
     what: 'the primary of the SOS Redis is killed at the acknowledgement; its replica takes over',
     topology: 'sentinel',
     doneLimitMs: failoverLimitMs + doneLimitMs,
-    play: (stage) => failover(stage, async (kill) => {
-      const { alert, killed } = await pressThenKill(stage, kill);
-      return { alerts: [alert], killed };
-    }),
+    play: (stage) =>
+      failover(stage, async (kill) => {
+        const { alert, killed } = await pressThenKill(stage, kill);
+        return { alerts: [alert], killed };
+      }),
   },
   {
     name: 'burst-sentinel',
@@ -446,7 +462,10 @@ export async function sosChaos({ rounds, only = [], onRound }: ChaosOptions): Pr
         const settle = async () => {
           if (played.length === 0) return;
           await pause(settleMs);
-          const verdict = await judge(stage.world, played.flatMap(({ alerts }) => alerts));
+          const verdict = await judge(
+            stage.world,
+            played.flatMap(({ alerts }) => alerts),
+          );
           totals.lost += verdict.lost;
           totals.doubled += verdict.doubled;
           problems.push(...verdict.problems);

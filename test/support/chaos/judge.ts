@@ -1,7 +1,8 @@
 /** What became of acknowledged alerts, as the raiser, the admins and the contacts see it. */
+
+import { feedKeys } from '../../../lib/feed-stream.ts';
 import { parseAlert } from '../../../services/sos/alert-record.ts';
 import { sosKeys } from '../../../services/sos/sos-keys.ts';
-import { feedKeys } from '../../../lib/feed-stream.ts';
 import { eventually } from '../eventually.ts';
 import { type Alert, messagesTo } from './people.ts';
 import { type World, workers } from './world.ts';

@@ -26,8 +26,13 @@ export async function signUp(doors: Doors, howMany: number, contactsEach = 2): P
     // The first moments after a start: not every route is known yet
     const user = await eventually(() => signIn(doors), 20_000);
     const contacts = Array.from({ length: contactsEach }, newPhone);
-    const body = { contacts: contacts.map((phone, c) => ({ name: `Friend ${c}`, phone, relation: 'friend' })) };
-    const { status } = await request(doors, 'PUT', '/api/v1/me/emergency-contacts', { token: user.token, body });
+    const body = {
+      contacts: contacts.map((phone, c) => ({ name: `Friend ${c}`, phone, relation: 'friend' })),
+    };
+    const { status } = await request(doors, 'PUT', '/api/v1/me/emergency-contacts', {
+      token: user.token,
+      body,
+    });
     if (status !== 200) throw new Error(`Contacts were answered ${status}`);
     people.push({ ...user, contacts });
   }
@@ -64,7 +69,8 @@ export async function pressByRest(doors: Doors, person: Person, onAck = () => {}
   });
   const answer = (await response.json()) as { alertId: string };
   onAck();
-  if (response.status !== 202) throw new Error(`A press was answered ${response.status} ${JSON.stringify(answer)}`);
+  if (response.status !== 202)
+    throw new Error(`A press was answered ${response.status} ${JSON.stringify(answer)}`);
   return accepted(person, mark, answer.alertId, pressedAt);
 }
 
@@ -76,7 +82,10 @@ export async function pressBySocket(
 ): Promise<Alert> {
   const { body, mark } = newPress();
   const pressedAt = performance.now();
-  const answer = (await socket.timeout(5000).emitWithAck('sos:trigger', body)) as { ok: boolean; alertId: string };
+  const answer = (await socket.timeout(5000).emitWithAck('sos:trigger', body)) as {
+    ok: boolean;
+    alertId: string;
+  };
   onAck();
   if (!answer.ok) throw new Error(`A press was answered ${JSON.stringify(answer)}`);
   return accepted(person, mark, answer.alertId, pressedAt);

@@ -54,7 +54,15 @@ export function tableText(rows: readonly Row[], machine: string): string {
     ...rows.map((row) => {
       const ms = (value: number) => `${Math.round(value)} ms`;
       const { name, what, rounds, lost, doubled, resent, doneP50Ms, doneMaxMs, doneLimitMs, ackMaxMs } = row;
-      const cells = [name, what, rounds, lost, doubled, resent, ...[doneP50Ms, doneMaxMs, doneLimitMs, ackMaxMs].map(ms)];
+      const cells = [
+        name,
+        what,
+        rounds,
+        lost,
+        doubled,
+        resent,
+        ...[doneP50Ms, doneMaxMs, doneLimitMs, ackMaxMs].map(ms),
+      ];
       return `| ${cells.join(' | ')} |`;
     }),
     '',
