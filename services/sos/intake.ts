@@ -49,6 +49,8 @@ const lastKnownWithinMs = 50;
 const probeMs = 250;
 /** After so long in the journal alone, contacts are texted from here, ms. */
 const tellAfterMs = 10_000;
+/** A Redis that comes to a press so much later leaves it to the journal, ms: long before contacts are texted from here. */
+const lateAfterMs = 5000;
 /** Seen in the SOS Redis for so long, an alert has been processed, ms: if that falls silent then, contacts have been told. */
 const processedAfterMs = 5000;
 /** From one try to text contacts to the next, ms. */
@@ -152,7 +154,7 @@ export class Intake {
   }
 
   async #takeByRedis(press: Press): Promise<Accepted> {
-    const taken = await this.#parts.records.take(press);
+    const taken = await this.#parts.records.take(press, [], this.#parts.now() + lateAfterMs);
     this.#parts.count('accepted', taken.how);
     if (taken.how === 'new') this.#enqueue(taken.alertId);
     if (!taken.replicated) {

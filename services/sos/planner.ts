@@ -1,4 +1,5 @@
 /** From an alert to the jobs that it needs: database, devices and messages in parallel, each timed, with its own deadline. */
+import { createHash } from 'node:crypto';
 import type { AlertStatus } from '../../contracts/sos.ts';
 import type { Log } from '../../lib/context.ts';
 import type { Sealer } from '../../lib/sealed.ts';
@@ -30,6 +31,9 @@ const alertsPerSend = 25;
 /** Steps that are late are left behind, ms: the database's part is done again by the sweep. */
 const deadlineMs = { db: 5000, devices: 1000 } as const;
 
+/** Of these alerts and no others: a job under the id of another group would be taken for that one's. */
+const groupId = (ids: readonly string[]): string =>
+  createHash('sha256').update(ids.join()).digest('hex').slice(0, 24);
 /** Writes to the database at once: beyond that it is slow or dead, and the sweep does it. */
 const maxProjections = 8;
 
@@ -105,7 +109,7 @@ export class Planner {
     const planned = (await Promise.all(records.map((record) => this.#plan(record)))).filter(
       (plan) => plan !== null,
     );
-    // Written down, then queued, then off the index: a crash in between does it again
+    // Written down, then queued, then planned and off the index: a crash in between does it again
     await kept.plan(planned, now());
     await follow(this.#jobsOf(planned));
     await kept.clear(planned.map(({ record }) => record));
@@ -142,7 +146,6 @@ export class Planner {
         });
         if (link !== null) fields.link = sealer.seal(link);
       }
-      fields.planned = '1';
       const entry = { at: now(), what: contacts.length > 0 ? 'contacts-queued' : 'no-contacts' };
       return { record, entry, fields, hasContacts: contacts.length > 0 };
     } catch (error) {
@@ -163,11 +166,10 @@ export class Planner {
       const ids = told.slice(start, start + alertsPerSend);
       jobs.push({
         data: { kind: 'send', ids, purpose: 'raised' },
-        options: { jobId: `raised:${ids[0]}:${ids.length}` },
+        options: { jobId: `raised:${groupId(ids)}` },
       });
     }
-    const [first] = fresh;
-    if (first) {
+    if (fresh.length > 0) {
       const ids = fresh.map(({ record }) => record.alertId);
       const delay = Math.max(
         0,
@@ -175,7 +177,7 @@ export class Planner {
       );
       jobs.push({
         data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
-        options: { jobId: `wake:${first.record.alertId}:${ids.length}`, delay },
+        options: { jobId: `wake:${groupId(ids)}`, delay },
       });
     }
     for (const { record } of planned) {
