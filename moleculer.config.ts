@@ -13,6 +13,7 @@ import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
 import { contractsMiddleware } from './lib/middlewares/contracts.ts';
 import { permissionsMiddleware } from './lib/middlewares/permissions.ts';
+import { secretFilesMiddleware } from './lib/middlewares/secret-files.ts';
 import { loosenNats, natsOptions } from './lib/nats-link.ts';
 import { startStandins } from './lib/standins/index.ts';
 import { welcome } from './lib/welcome.ts';
@@ -70,7 +71,13 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
     ContextFactory: AppContext as typeof Context,
     // Contracts and permissions take the place of params; the last of the list is the outermost
     validator: false,
-    middlewares: [...middlewares, lifecycle(config), contractsMiddleware, permissionsMiddleware],
+    middlewares: [
+      ...middlewares,
+      lifecycle(config),
+      secretFilesMiddleware(config),
+      contractsMiddleware,
+      permissionsMiddleware,
+    ],
 
     // A caller at a door waits 5 s at most; 0 would be for ever
     requestTimeout: 5000,

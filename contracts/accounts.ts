@@ -54,6 +54,7 @@ export const profile = z
 export type Profile = z.infer<typeof profile>;
 
 export const accounts = {
+  description: 'Who people are: sign-in, sessions, profile, emergency contacts, PINs.',
   actions: {
     requestOtp: {
       summary: 'Sends a code by SMS. The same answer for numbers that are known and that are not.',

@@ -30,6 +30,7 @@ const moment = z.string().max(40).optional().describe("ISO 8601 or epoch ms; the
 const rejection = z.object({ index: z.number().int(), code: z.string() });
 
 export const location = {
+  description: 'Where trips are and were.',
   actions: {
     /** Takes a gateway's batch into the buffer; processed at the next tick. */
     report: {

@@ -18,6 +18,8 @@ export const clientEvents = {
   'sos:location': z.looseObject({ alertId }),
   'sos:cancel': z.object({ alertId, pin: z.string().max(16) }),
 };
+/** Events that take whatever comes under their name: nothing that a client sends is a reason to refuse. For SOS alone. */
+export const neverRefused: readonly (keyof typeof clientEvents)[] = ['sos:trigger'];
 export type ClientEvent = keyof typeof clientEvents;
 export type ClientPayload<E extends ClientEvent> = z.infer<(typeof clientEvents)[E]>;
 

@@ -50,6 +50,7 @@ const tripHappened = z.object({
 });
 
 export const trips = {
+  description: 'Bookings and the trips that they become.',
   actions: {
     book: {
       summary: 'Asks for a ride.',

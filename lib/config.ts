@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { parseRedisUrl } from './redis-url.ts';
-import { parseSealKeys } from './sealed.ts';
+import { parseSealKeys, type SealKey } from './sealed.ts';
+import { Secret, type SecretFile } from './secret.ts';
 
 /** Thrown once with every bad key, each with what is wrong, never with its value. */
 export class ConfigError extends Error {
@@ -36,6 +37,15 @@ const e164 = z.string().regex(E164, 'must be a number in E.164');
 
 /** Alert, feed entry and indexes are written by one script: they must be on one server. */
 const sosOnCluster = 'must be one primary or a Sentinel group, never a Cluster';
+/** A value that `<KEY>_FILE` may change while the process runs: `config` has a Secret, which is asked each time. */
+const live = <T>(schema: z.ZodType<T, string | undefined>) => schema.transform((value) => new Secret(value));
+const lines = (text: string) =>
+  text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean);
+/** More would only slow down the check of a forged token. */
+const mostSessionSecrets = 5;
 
 /**
  * The whole configuration: a key of the environment each. `<KEY>_FILE` names a file that holds the value (for
@@ -50,13 +60,21 @@ function environmentSchema(production: boolean) {
           .min(1)
           .refine((value) => value !== developmentValue, "is development's default")
       : z.string().min(1).default(developmentValue);
+  const strong = (developmentValue: string) =>
+    z
+      .string()
+      .min(32, 'needs 32 characters or more')
+      .refine((value) => value !== developmentValue, "is development's default");
   const secret = (developmentValue: string) =>
-    production
-      ? z
-          .string()
-          .min(32, 'needs 32 characters or more')
-          .refine((value) => value !== developmentValue, "is development's default")
-      : z.string().min(1).default(developmentValue);
+    production ? strong(developmentValue) : z.string().min(1).default(developmentValue);
+  /** One a line, each as good as a single one. */
+  const secrets = (developmentValue: string) =>
+    (production ? z.string().min(1) : z.string().min(1).default(developmentValue)).transform(lines).pipe(
+      z
+        .array(production ? strong(developmentValue) : z.string())
+        .min(1)
+        .max(mostSessionSecrets, `may hold ${mostSessionSecrets} at most`),
+    );
   const address = production ? z.string().min(1) : z.string().min(1).optional();
   const redisAddress = (mayBeCluster: boolean) =>
     address.superRefine((value, ctx) => {
@@ -121,17 +139,24 @@ function environmentSchema(production: boolean) {
       'Connections that a process may open to each MongoDB server, for all its services',
     ),
 
-    SESSION_SECRET: secret('development-only session secret, not for production').describe(
-      'Signs session tokens',
+    SESSION_SECRET: live(secrets('development-only session secret, not for production')).describe(
+      'Sign session tokens: one a line; the first signs, all verify. A changed file is taken',
     ),
     HASH_SECRET: secret('development-only hash secret, not for production').describe(
-      'Keys the hashes of codes, PINs and phone numbers',
+      'Keys the hashes of codes, PINs and phone numbers. Can never change: what is known by its hash would be lost',
     ),
-    ENCRYPTION_KEYS: own('development:ZGV2ZWxvcG1lbnQtb25seSBlbmNyeXB0aW9uIGtleS4=')
-      .refine((value) => parseSealKeys(value) !== null, 'must be id:key pairs, each key 32 bytes in base64')
-      .describe(
-        'Seal phone numbers at rest: id:key pairs, comma-separated; the first seals, all open (32 bytes, base64)',
-      ),
+    ENCRYPTION_KEYS: live(
+      own('development:ZGV2ZWxvcG1lbnQtb25seSBlbmNyeXB0aW9uIGtleS4=').transform((value, context) => {
+        const keys = parseSealKeys(value);
+        if (!keys) context.addIssue('must be id:key pairs, each key 32 bytes in base64');
+        return keys ?? z.NEVER;
+      }),
+    ).describe(
+      'Seal phone numbers at rest: id:key pairs, comma-separated; the first seals, all open (32 bytes, base64). A changed file is taken',
+    ),
+    SECRET_FILES_POLL_MS: count(2000).describe(
+      'How often mounted secrets are read again; two reads alike count',
+    ),
     SESSION_TTL_HOURS: count(24).describe('How long a sign-in lasts'),
     ADMIN_PHONES: listOf(production ? '' : '+919800000000').describe(
       'Numbers (E.164) that become super-admins at sign-in, comma-separated',
@@ -177,13 +202,15 @@ function environmentSchema(production: boolean) {
     ),
 
     TWILIO_ACCOUNT_SID: own('AC00000000000000000000000000000000').describe('Twilio account'),
-    TWILIO_AUTH_TOKEN: own('development-only').describe('Twilio token'),
+    TWILIO_AUTH_TOKEN: live(own('development-only')).describe('Twilio token. A changed file is taken'),
     TWILIO_FROM: own('+15005550006').describe('The number that SMS come from'),
     TWILIO_BASE_URL: z.url().optional().describe("Another address than Twilio's, for a simulator"),
     TWILIO_VOICE_FROM: e164
       .optional()
       .describe('The number that calls to the on-call person come from; TWILIO_FROM by default'),
-    MSG91_AUTH_KEY: own('development-only').describe('MSG91 key: SMS go there when Twilio fails'),
+    MSG91_AUTH_KEY: live(own('development-only')).describe(
+      'MSG91 key: SMS go there when Twilio fails. A changed file is taken',
+    ),
     MSG91_SOS_TEMPLATE_ID: own('000000000000000000000000')
       .refine(
         (value) => /^[0-9a-f]{24}$/i.test(value),
@@ -196,9 +223,14 @@ function environmentSchema(production: boolean) {
       .optional()
       .describe("The registered header of these SMS; the template's own by default"),
     MSG91_BASE_URL: z.url().optional().describe("Another address than MSG91's, for a simulator"),
-    PAGERDUTY_ROUTING_KEY: own('development-only-routing-key-000')
-      .refine((value) => value.length === 32, 'must have 32 characters')
-      .describe('Integration key (Events API v2) of the PagerDuty service that an SOS escalates to'),
+    PAGERDUTY_ROUTING_KEY: live(
+      own('development-only-routing-key-000').refine(
+        (value) => value.length === 32,
+        'must have 32 characters',
+      ),
+    ).describe(
+      'Integration key (Events API v2) of the PagerDuty service that an SOS escalates to. A changed file is taken',
+    ),
     PAGERDUTY_BASE_URL: z.url().optional().describe("Another address than PagerDuty's, for a simulator"),
     ONCALL_PHONE: own('+12025550199')
       .refine((value) => E164.test(value), 'must be a number in E.164')
@@ -258,6 +290,37 @@ function isCluster(url: string | undefined): boolean {
   return parsed !== undefined && 'target' in parsed && parsed.target.topology === 'cluster';
 }
 
+/** A seal key that is another under a known id would make what that id sealed unreadable. */
+const changesSealKey = (before: unknown, after: unknown): boolean =>
+  isSealKeys(before) &&
+  isSealKeys(after) &&
+  before.some((old) => after.some(({ id, key }) => id === old.id && !key.equals(old.key)));
+
+const isSealKeys = (value: unknown): value is SealKey[] =>
+  Array.isArray(value) && value.every((each: unknown) => typeof each === 'object');
+
+/** How the changed file of a key becomes its value: by the schema that read it at the start. */
+function secretFile(
+  schema: ReturnType<typeof environmentSchema>,
+  key: string,
+  path: string,
+  text: string,
+): SecretFile<unknown> {
+  const { shape }: { shape: Record<string, z.ZodType> } = schema;
+  return {
+    path,
+    text,
+    read(newer, before) {
+      if (newer === '') return { problem: 'the file is empty' };
+      const parsed = shape[key]?.safeParse(newer);
+      if (!parsed?.success) return { problem: parsed?.error.issues[0]?.message ?? 'is unknown' };
+      const value = parsed.data instanceof Secret ? (parsed.data.current() as unknown) : parsed.data;
+      if (changesSealKey(before, value)) return { problem: 'has another key under an id that is in use' };
+      return { value };
+    },
+  };
+}
+
 /**
  * Reads the configuration from an environment.
  * @throws ConfigError that names every bad key at once.
@@ -269,6 +332,7 @@ export function loadConfig(
   const problems: { key: string; message: string }[] = [];
   const schema = environmentSchema(env['NODE_ENV'] === 'production');
   const values: Record<string, string> = {};
+  const files = new Map<string, string>();
   for (const key of Object.keys(schema.shape)) {
     const path = env[`${key}_FILE`];
     const value = env[key];
@@ -276,6 +340,7 @@ export function loadConfig(
     else if (path) {
       try {
         values[key] = readFile(path).trim();
+        files.set(key, path);
       } catch {
         problems.push({ key: `${key}_FILE`, message: 'the file cannot be read' });
       }
@@ -297,7 +362,14 @@ export function loadConfig(
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   // The mapped type above and this loop say the same thing; TypeScript cannot follow the renaming
   const renamed = Object.fromEntries(
-    Object.entries(parsed.data).map(([key, value]) => [camel(key), Object.freeze(value)]),
+    Object.entries(parsed.data).map(([key, value]) => {
+      const path = files.get(key);
+      const own =
+        value instanceof Secret && path !== undefined
+          ? new Secret(value.current(), secretFile(schema, key, path, values[key] ?? ''))
+          : value;
+      return [camel(key), Object.freeze(own)];
+    }),
   );
   return Object.freeze(renamed) as Config;
 }

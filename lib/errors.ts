@@ -1,5 +1,6 @@
 import { Errors } from 'moleculer';
 import { type ErrorCode, errorCatalogue, type PublicError } from '../contracts/errors.ts';
+import { cleanText } from './redact.ts';
 
 /** What may travel with an error: told to the client, so nothing private. */
 export interface ErrorDetails {
@@ -75,19 +76,26 @@ function errorCode(error: unknown): ErrorCode {
 /** An error that came over NATS is a plain one with the fields of ours: it is known by its `type`, not by its class. */
 function detailsOf(error: unknown): ErrorDetails {
   if (!(error instanceof Error && 'type' in error && isCode(error.type) && 'data' in error)) return {};
-  return (error.data as ErrorDetails | null | undefined) ?? {};
+  const { fields, retryAfterS } = (error.data as ErrorDetails | null | undefined) ?? {};
+  return {
+    // A path may hold a key that the client made up
+    ...(Array.isArray(fields)
+      ? {
+          fields: fields.map(({ path, message }) => ({ path: cleanText(path), message: cleanText(message) })),
+        }
+      : {}),
+    ...(typeof retryAfterS === 'number' ? { retryAfterS } : {}),
+  };
 }
 
 /** What a client is told: the catalogue's words, never the error's own, and never a stack. */
 export function publicError(error: unknown, requestId?: string): PublicError {
   const code = errorCode(error);
-  const details = detailsOf(error);
   return {
     code,
     message: errorCatalogue[code].message,
     ...(requestId === undefined ? {} : { requestId }),
-    ...(details.fields ? { fields: details.fields } : {}),
-    ...(details.retryAfterS === undefined ? {} : { retryAfterS: details.retryAfterS }),
+    ...detailsOf(error),
   };
 }
 

@@ -1,4 +1,52 @@
 import { type BrokerOptions, type MetricRegistry, MetricReporters, type ServiceBroker } from 'moleculer';
+import { cleanText } from './redact.ts';
+
+const ourId = /(?<![0-9a-z])[a-z]{3}_[0-9a-z]{24}(?![0-9a-z])/;
+
+/**
+ * What may be a label: short, and nothing of a user's (a number, a token, an id). A label that a client can choose would
+ * also make a series of its own each time.
+ */
+const labelValue = (value: unknown): unknown =>
+  typeof value !== 'string' || (value.length <= 200 && isClean(value)) ? value : 'redacted';
+
+/** Labels are few and come again and again: what was found of the last ones is kept. */
+const judged = new Map<string, boolean>();
+const mostJudged = 2000;
+
+function isClean(value: string): boolean {
+  const known = judged.get(value);
+  if (known !== undefined) return known;
+  const clean = !ourId.test(value) && cleanText(value) === value;
+  if (judged.size >= mostJudged) judged.clear();
+  judged.set(value, clean);
+  return clean;
+}
+
+type Method = (...args: unknown[]) => unknown;
+
+/** Every metric that is registered from here on cleans its labels, whoever sets it, and the text of an info metric. */
+function guardLabels(registry: MetricRegistry): void {
+  const register = registry.register.bind(registry) as Method;
+  const registerGuarded = (...options: unknown[]): unknown => {
+    const metric = register(...options);
+    for (const name of ['increment', 'decrement', 'set', 'observe']) {
+      const method: unknown = Reflect.get(Object(metric), name);
+      if (typeof method !== 'function') continue;
+      Reflect.set(Object(metric), name, function guarded(this: unknown, ...args: unknown[]) {
+        return Reflect.apply(method as Method, this, args.map(cleanArgument));
+      });
+    }
+    return metric;
+  };
+  // As overloaded as what it wraps
+  registry.register = registerGuarded as MetricRegistry['register'];
+}
+
+function cleanArgument(argument: unknown): unknown {
+  if (typeof argument !== 'object' || argument === null) return labelValue(argument);
+  return Object.fromEntries(Object.entries(argument).map(([name, value]) => [name, labelValue(value)]));
+}
 
 /**
  * Moleculer's Prometheus reporter without its own HTTP server: METRICS_PORT also answers /healthz and /readyz, so
@@ -8,6 +56,7 @@ class PulledReporter extends MetricReporters.Prometheus {
   defaultLabels: Record<string, string> = {};
   override init(registry: MetricRegistry): void {
     MetricReporters.Base.prototype.init.call(this, registry);
+    guardLabels(registry);
     this.defaultLabels = { namespace: registry.broker.namespace, nodeID: registry.broker.nodeID };
   }
   override async stop(): Promise<void> {}

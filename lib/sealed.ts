@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { currentOf, type Secret } from './secret.ts';
 
 /** A key for sealing: 32 bytes, and the id under which records name it. */
 export interface SealKey {
@@ -26,12 +27,15 @@ export function parseSealKeys(text: string): SealKey[] | null {
     : null;
 }
 
-/** AES-256-GCM (NIST SP 800-38D), 96-bit random nonce. The first key seals; all of them open, so keys can rotate. */
-export function createSealer(keys: readonly SealKey[]): Sealer {
-  const [current] = keys;
-  if (!current) throw new Error('A sealer needs a key');
+/**
+ * AES-256-GCM (NIST SP 800-38D), 96-bit random nonce. The first key seals; all of them open, so keys can rotate, also while
+ * the process runs.
+ */
+export function createSealer(keys: Secret<readonly SealKey[]> | readonly SealKey[]): Sealer {
   return {
     seal(text) {
+      const [current] = currentOf(keys);
+      if (!current) throw new Error('A sealer needs a key');
       const nonce = randomBytes(12);
       const cipher = createCipheriv('aes-256-gcm', current.key, nonce).setAAD(Buffer.from(current.id));
       const ciphertext = Buffer.concat([cipher.update(text, 'utf8'), cipher.final()]);
@@ -42,7 +46,7 @@ export function createSealer(keys: readonly SealKey[]): Sealer {
     },
     open(sealed) {
       const [id = '', nonce = '', tag = '', ciphertext = ''] = sealed.split('.');
-      const key = keys.find((candidate) => candidate.id === id)?.key;
+      const key = currentOf(keys).find((candidate) => candidate.id === id)?.key;
       if (!key) throw new Error('Sealed with a key that is not configured');
       const decipher = createDecipheriv('aes-256-gcm', key, Buffer.from(nonce, 'base64url'), {
         authTagLength: 16,
@@ -54,6 +58,6 @@ export function createSealer(keys: readonly SealKey[]): Sealer {
   };
 }
 
-/** The sealer of a configuration, which has checked its keys. */
-export const sealerOf = ({ encryptionKeys }: { encryptionKeys: string }): Sealer =>
-  createSealer(parseSealKeys(encryptionKeys) ?? []);
+/** The sealer of a configuration. */
+export const sealerOf = ({ encryptionKeys }: { encryptionKeys: Secret<readonly SealKey[]> }): Sealer =>
+  createSealer(encryptionKeys);

@@ -10,6 +10,7 @@ export interface NedbAdapter {
   db: {
     ensureIndex(options: { fieldName: string[]; unique: boolean; sparse: boolean }): Promise<void>;
     update(query: Query, replacement: unknown, options: object): Promise<[changed: number]>;
+    insert(documents: unknown[]): Promise<unknown>;
   };
 }
 
@@ -23,6 +24,16 @@ export function nedbCollection<T extends { _id: string }>(adapter: NedbAdapter):
   const insert = async (document: T) => {
     try {
       await adapter.insert(document);
+      return true;
+    } catch (error) {
+      if (isDuplicate(error)) return false;
+      throw error;
+    }
+  };
+  /** All of them, or none when one is there already. */
+  const insertAll = async (documents: readonly T[]) => {
+    try {
+      await adapter.db.insert([...documents]);
       return true;
     } catch (error) {
       if (isDuplicate(error)) return false;
@@ -54,8 +65,17 @@ export function nedbCollection<T extends { _id: string }>(adapter: NedbAdapter):
     },
     update: (query, change) => adapter.updateMany(query, change),
     async replaceNewer(documents) {
-      let taken = 0;
-      for (const document of newestOfEach(documents)) {
+      const newest = newestOfEach(documents);
+      // A file is opened for each write: what is new goes in one
+      const known = new Set<string>();
+      for (const { _id } of (await adapter.find({
+        query: { _id: { $in: newest.map((document) => document._id) } },
+      })) as T[])
+        known.add(_id);
+      const fresh = newest.filter(({ _id }) => !known.has(_id));
+      const inserted = fresh.length > 0 && (await insertAll(fresh));
+      let taken = inserted ? fresh.length : 0;
+      for (const document of inserted ? newest.filter(({ _id }) => known.has(_id)) : newest) {
         // Somebody may insert between the first two: then it is there to be replaced
         if ((await replaceOlder(document)) || (await insert(document)) || (await replaceOlder(document)))
           taken++;

@@ -8,6 +8,7 @@ import { randomId } from '../lib/ids.ts';
 import type { Caller } from '../lib/permissions.ts';
 import type { RedisConnection } from '../lib/redis-client.ts';
 import { replicated } from '../lib/replicated.ts';
+import type { Secret } from '../lib/secret.ts';
 import { issueToken, readToken } from '../lib/session-token.ts';
 import { redis } from './redis.ts';
 
@@ -70,7 +71,11 @@ const keyOf = (userId: string) => `sessions:{${userId}}`;
 /** An SOS does not wait longer for a session to be looked up, ms. */
 const admitWithinMs = 50;
 
-function sessionsOn(connection: RedisConnection, secret: string, ttlMs: number): Sessions {
+function sessionsOn(
+  connection: RedisConnection,
+  secrets: Secret<readonly string[]>,
+  ttlMs: number,
+): Sessions {
   /** A sign-in, a sign-out and a role outlive the primary once they are answered. */
   async function kept<T>(userId: string, write: (primary: Redis) => Promise<T>): Promise<T> {
     const { value, kept: isKept } = await replicated(connection, keyOf(userId), write);
@@ -89,10 +94,10 @@ function sessionsOn(connection: RedisConnection, secret: string, ttlMs: number):
       await kept(userId, (primary) => primary.eval(createScript, 1, keyOf(userId), ...args)).catch(() => {
         throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
       });
-      return { token: issueToken(secret, { userId, sessionId }), sessionId, expiresAt };
+      return { token: issueToken(secrets, { userId, sessionId }), sessionId, expiresAt };
     },
     async resolve(token) {
-      const identity = token === undefined ? null : readToken(secret, token);
+      const identity = token === undefined ? null : readToken(secrets, token);
       if (!identity) throw new AppError('UNAUTHENTICATED');
       const { userId, sessionId } = identity;
       const [expiresAt, role] = await connection.hmget(keyOf(userId), `s:${sessionId}`, 'role').catch(() => {
@@ -103,7 +108,7 @@ function sessionsOn(connection: RedisConnection, secret: string, ttlMs: number):
       return { id: userId, role: role as Role, sessionId };
     },
     async admit(token) {
-      const identity = token === undefined ? null : readToken(secret, token);
+      const identity = token === undefined ? null : readToken(secrets, token);
       if (!identity) throw new AppError('UNAUTHENTICATED');
       const { userId: id, sessionId } = identity;
       const stranger = { id, sessionId, role: 'rider' as const };

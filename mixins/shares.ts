@@ -1,12 +1,15 @@
 import { createHash } from 'node:crypto';
-import type { Redis } from 'ioredis';
+import type { Redis, Result } from 'ioredis';
 import type { Service } from 'moleculer';
 import { brokerConfig } from '../lib/broker-config.ts';
 import type { Mixin } from '../lib/define-service.ts';
 import { AppError } from '../lib/errors.ts';
 import { randomId } from '../lib/ids.ts';
 
-/** What a link shows: a trip, an alert, or the trip of an alert. Times in ms. */
+/**
+ * What a link shows: a trip, or an alert with its trip if it has one. It belongs to the alert then: the end of the trip does not
+ * end it, and nobody who looks at the trip's links sees it. Times in ms.
+ */
 export interface Share {
   tripId: string | null;
   alertId: string | null;
@@ -29,7 +32,7 @@ export type NewShare = {
  * sent one, and follow it. Each ends by itself.
  */
 export interface Shares {
-  /** TOO_MANY_SHARES when the trip (without one, the alert) has `max` already. The token is shown this once. */
+  /** TOO_MANY_SHARES when the trip or the alert has `max` already. The token is shown this once. */
   create(share: NewShare): Promise<{ token: string; url: string; expiresAt: number; hash: string }>;
   /** What a token shows; null when it never was good, or is not any more. */
   resolve(token: unknown): Promise<Share | null>;
@@ -96,7 +99,15 @@ for i = 2, #KEYS do
   end
 end`;
 
+declare module 'ioredis' {
+  interface RedisCommander<Context> {
+    createShare(...args: (string | number)[]): Result<number | null, Context>;
+  }
+}
+
 function sharesOn(redis: Redis, publicUrl: string): Shares {
+  // A burst of alerts makes thousands at once: by its hash, the script is not sent each time
+  redis.defineCommand('createShare', { numberOfKeys: 2, lua: createScript });
   async function read(hash: string): Promise<Share | null> {
     const { tripId, alertId, userId, createdAt, expiresAt } = await redis.hgetall(shareKey(hash));
     if (!userId) return null;
@@ -117,8 +128,8 @@ function sharesOn(redis: Redis, publicUrl: string): Shares {
     async create({ userId, ttlMs, max = 0, tripId = '', alertId = '' }) {
       const token = newToken();
       const hash = hashOf(token);
-      const keys = [shareKey(hash), indexKey(tripId || alertId)];
-      const expiresAt = await redis.eval(createScript, 2, ...keys, hash, ttlMs, max, tripId, alertId, userId);
+      const keys = [shareKey(hash), indexKey(alertId || tripId)];
+      const expiresAt = await redis.createShare(...keys, hash, ttlMs, max, tripId, alertId, userId);
       if (typeof expiresAt !== 'number') throw new AppError('TOO_MANY_SHARES');
       return { token, url: `${publicUrl}/share/${token}`, expiresAt, hash };
     },

@@ -1,3 +1,4 @@
+import { currentOf, type Secret } from '../secret.ts';
 import type { JsonAnswer } from './http.ts';
 import { createHttpClient, isPermanentStatus, postJson, trimSlashes } from './http.ts';
 import { ProviderError } from './provider-error.ts';
@@ -5,7 +6,7 @@ import type { SmsProvider } from './sms.ts';
 
 /** How to reach MSG91. `templates` has its id (24 hex digits) of each of our templates, by our name. */
 export interface Msg91SmsOptions {
-  authKey: string;
+  authKey: Secret<string> | string;
   templates: Readonly<Record<string, string>>;
   /** The registered header that messages come from; by default the template's own. */
   senderId?: string;
@@ -50,7 +51,7 @@ export function createMsg91Sms(options: Msg91SmsOptions): SmsProvider {
       const answer = await postJson(
         PROVIDER,
         client,
-        { url, headers: { authkey: options.authKey }, body },
+        { url, headers: { authkey: currentOf(options.authKey) }, body },
         callOptions,
       );
       return { providerMessageId: requestIdOf(answer) };

@@ -1,4 +1,5 @@
 import { redact } from '../redact.ts';
+import { currentOf, type Secret } from '../secret.ts';
 import type { CallOptions } from './deadline.ts';
 import { createHttpClient, isPermanentStatus, postJson, trimSlashes } from './http.ts';
 import type { Pager } from './pager.ts';
@@ -6,7 +7,7 @@ import { ProviderError } from './provider-error.ts';
 
 /** `routingKey` is the integration key of a PagerDuty service (32 characters). */
 export interface PagerDutyOptions {
-  routingKey: string;
+  routingKey: Secret<string> | string;
   /** Replaces `https://events.pagerduty.com`, for a simulator or an egress proxy. */
   baseUrl?: string;
 }
@@ -29,7 +30,7 @@ export function createPagerDuty({ routingKey, baseUrl = BASE_URL }: PagerDutyOpt
     const { status } = await postJson(
       PROVIDER,
       client,
-      { url, body: { routing_key: routingKey, ...event } },
+      { url, body: { routing_key: currentOf(routingKey), ...event } },
       options,
     );
     if (status === 202) return;

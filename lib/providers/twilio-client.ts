@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import twilio from 'twilio';
+import { currentOf, type Secret } from '../secret.ts';
 import type { CallOptions } from './deadline.ts';
 import { withDeadline } from './deadline.ts';
 import { createHttpClient, isPermanentStatus, trimSlashes } from './http.ts';
@@ -8,7 +9,7 @@ import { ProviderError } from './provider-error.ts';
 /** How to reach a Twilio account. */
 export interface TwilioAccountOptions {
   accountSid: string;
-  authToken: string;
+  authToken: Secret<string> | string;
   /** Replaces `https://api.twilio.com`, for a simulator or an egress proxy. */
   baseUrl?: string;
 }
@@ -26,14 +27,21 @@ const TRANSIENT_CODES = new Set(['21611']);
 export function createTwilioClient(provider: string, options: TwilioAccountOptions): TwilioClient {
   // The client's methods take no timeout or signal, so each call's signal travels beside the call.
   const callSignal = new AsyncLocalStorage<AbortSignal>();
-  const client = twilio(options.accountSid, options.authToken, {
-    httpClient: new TwilioHttpClient(callSignal, options.baseUrl),
-  });
+  const httpClient = new TwilioHttpClient(callSignal, options.baseUrl);
+  const clientWith = (token: string) => twilio(options.accountSid, token, { httpClient });
+  let token = currentOf(options.authToken);
+  let client = clientWith(token);
+  /** Of the token that holds now: it can change while we run. */
+  const currentClient = () => {
+    const current = currentOf(options.authToken);
+    if (current !== token) client = clientWith((token = current));
+    return client;
+  };
   return {
     call: (callOptions, use) =>
       withDeadline(provider, callOptions, async (signal) => {
         try {
-          return await callSignal.run(signal, () => use(client));
+          return await callSignal.run(signal, () => use(currentClient()));
         } catch (error) {
           if (error instanceof twilio.RestException) throw refused(provider, error);
           throw error;

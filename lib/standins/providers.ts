@@ -78,9 +78,9 @@ interface Reply {
 /** The accounts that a configuration's clients will use. */
 export function accountsOf(config: Config): ProviderAccounts {
   return {
-    twilio: { accountSid: config.twilioAccountSid, authToken: config.twilioAuthToken },
-    msg91: { authKey: config.msg91AuthKey },
-    pagerduty: { routingKey: config.pagerdutyRoutingKey },
+    twilio: { accountSid: config.twilioAccountSid, authToken: config.twilioAuthToken.current() },
+    msg91: { authKey: config.msg91AuthKey.current() },
+    pagerduty: { routingKey: config.pagerdutyRoutingKey.current() },
   };
 }
 

@@ -34,6 +34,7 @@ interface Request extends IncomingMessage {
   $params: { params?: Record<string, unknown> } & Record<string, unknown>;
   $action?: { rest?: RestRoute; permissions?: Permission };
   $alias?: { path: string };
+  parsedUrl: string;
 }
 type Context = NonNullable<Request['$ctx']>;
 
@@ -45,8 +46,9 @@ interface Door {
   eventStreams: EventStreams;
   routes: { opts: { autoAliases?: boolean } }[];
   regenerateAutoAliases(route: unknown): void;
-  logger: Log;
+  resolveAlias(url: string, method: string | undefined): false | { alias: { action?: string } };
   broker: ServiceBroker;
+  logger: Log;
 }
 
 const secure = helmet();
@@ -57,9 +59,10 @@ const sendJson = (res: ServerResponse, status: number, body: unknown) =>
 
 /** Body, query and path in one; the path wins. Spread, not assign: an own `__proto__` must stay a plain key. */
 function mergeParams(_ctx: Context, _route: unknown, req: Request): void {
+  const { params } = req.$params;
   if (isHostile(req.body) || isHostile(req.query)) throw new AppError('VALIDATION');
   const body = typeof req.body === 'object' && !Array.isArray(req.body) ? req.body : {};
-  req.$params = { ...req.query, ...body, ...req.$params.params };
+  req.$params = { ...req.query, ...body, ...params };
 }
 
 /** The body as text, whatever it says that it is; refused only when it is over the limit. */

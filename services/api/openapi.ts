@@ -70,7 +70,7 @@ export interface OpenApi {
   openapi: '3.1.1';
   info: { title: string; version: string; summary: string; description: string };
   servers: { url: string }[];
-  tags: { name: string }[];
+  tags: { name: string; description?: string }[];
   paths: Record<string, { [M in Method]?: Operation }>;
   components: {
     schemas: Record<string, Schema>;
@@ -85,8 +85,11 @@ export interface RegisteredAction {
   permissions?: Permission | undefined;
 }
 
-/** Service → its contract. */
-export type ServiceContracts = Record<string, { actions: Record<string, ActionContract> }>;
+/** Service → its contract; `description` tells what the service is about. */
+export type ServiceContracts = Record<
+  string,
+  { description?: string; actions: Record<string, ActionContract> }
+>;
 
 const description = `Errors are \`{"error": {code, message, requestId}}\`: a code is stable, so switch on it. Unknown fields in a body are
 ignored, answers may gain fields. Times are ISO 8601. Not under /api/v1, and not described here: the probes /healthz and
@@ -306,7 +309,10 @@ export function openApi(actions: readonly RegisteredAction[], contracts: Service
       description,
     },
     servers: [{ url: '/api/v1' }],
-    tags: [...new Set(routes.map(({ service }) => service))].map((tag) => ({ name: tag })),
+    tags: [...new Set(routes.map(({ service }) => service))].map((name) => {
+      const text = contracts[name]?.description;
+      return { name, ...(text === undefined ? {} : { description: text }) };
+    }),
     paths,
     components: {
       schemas: {

@@ -1,5 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import type { PublicError } from '../../contracts/errors.ts';
-import { type ClientEvent, clientEvents } from '../../contracts/socket.ts';
+import { type ClientEvent, clientEvents, neverRefused } from '../../contracts/socket.ts';
 import { AppError, publicError } from '../../lib/errors.ts';
 import { isHostile, parseOrRefuse } from '../../lib/validate.ts';
 import { type ClientSocket, type GatewayParts, handlers } from './socket-handlers.ts';
@@ -21,16 +22,16 @@ export interface AnswerOptions {
   parts: GatewayParts;
   /** Larger messages are refused with PAYLOAD_TOO_LARGE. */
   maxBytes: number;
-  /** For counting and logging; `event` is `unknown` for what is not in the contract. */
+  /** For counting and logging; `event` is `unknown` for what is not in the contract. INTERNAL has an id to find it by. */
   onRefused(event: ClientEvent | 'unknown', refusal: PublicError, error: unknown): void;
 }
 
-/** Taken at any rate and in any shape, as far as it is not too large: presses coalesce, and what is unreadable is kept. */
-const neverRefused: ClientEvent = 'sos:trigger';
+/** Taken at any rate and in any shape, as far as it is not too large: presses coalesce, and what is unreadable is dropped. */
+const isNeverRefused = (event: unknown): event is ClientEvent => neverRefused.some((name) => name === event);
 
 /** Limits first, then the event, then keys that nobody honest sends. */
 function admit(socket: ClientSocket, { event, payload, bytes }: Packet, options: AnswerOptions): ClientEvent {
-  if (event === neverRefused && bytes <= options.maxBytes) return neverRefused;
+  if (isNeverRefused(event) && bytes <= options.maxBytes) return event;
   if (!socket.data.bucket.take(options.parts.now())) throw new AppError('RATE_LIMITED', { retryAfterS: 1 });
   if (bytes > options.maxBytes) throw new AppError('PAYLOAD_TOO_LARGE');
   if (!isKnown(event)) throw new AppError('UNKNOWN_EVENT');
@@ -49,7 +50,7 @@ function dispatch(
 ): Promise<object> {
   const parsed = parseOrRefuse(
     clientEvents[event],
-    event === neverRefused && isHostile(payload) ? {} : payload,
+    isNeverRefused(event) && isHostile(payload) ? {} : payload,
     event === 'location:update' ? 'LOCATION_INVALID' : 'VALIDATION',
   );
   // The schema was picked by the same name as the handler; TypeScript cannot tie the two
@@ -86,7 +87,8 @@ export function answerEvents(socket: ClientSocket, options: AnswerOptions): void
       const result = await dispatch(socket, admit(socket, packet, options), payload, options.parts);
       if (isAnswer(answer)) answer({ ok: true, ...result });
     } catch (error) {
-      const refusal = publicError(error);
+      const told = publicError(error);
+      const refusal = told.code === 'INTERNAL' ? { ...told, requestId: randomUUID() } : told;
       options.onRefused(isKnown(event) ? event : 'unknown', refusal, error);
       if (isAnswer(answer)) answer({ ok: false, error: refusal });
       else if (event === 'location:update') tellRefused(socket, payload, refusal);

@@ -26,8 +26,8 @@ import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
 
-/** Who changed is asked each half second, and every open socket's session each minute whatever was said, ms. */
-const changesCheckMs = 500;
+/** Who changed is asked four times a second, and every open socket's session each minute whatever was said, ms. */
+const changesCheckMs = 250;
 const sessionCheckMs = 60_000;
 const endedKeptMs = 60_000;
 /** How often the streams are asked for what the channels did not bring, ms. */
@@ -111,9 +111,10 @@ export default defineService({
       answerEvents(socket, {
         parts: this.parts,
         maxBytes: this.config.socketPayloadKb * 1024,
-        onRefused: (event, { code }, error) => {
+        onRefused: (event, { code, requestId }, error) => {
           metrics.increment('gateway.refused.total', { event, code });
-          if (code === 'INTERNAL') this.logger.error('A socket event failed', { event, userId: id, error });
+          if (code === 'INTERNAL')
+            this.logger.error('A socket event failed', { event, requestId, userId: id, error });
         },
       });
       await socket.join([`user:${id}`, `session:${sessionId}`]);

@@ -7,11 +7,12 @@ import type { ActionResult } from '../../contracts/index.ts';
 import type { Update } from '../../contracts/location.ts';
 import type { SharedPosition, ShareServerToClient } from '../../contracts/socket.ts';
 import type { Calls, Log } from '../../lib/context.ts';
-import { AppError, isConnectionTrouble } from '../../lib/errors.ts';
+import { AppError, isConnectionTrouble, publicError } from '../../lib/errors.ts';
 import type { RateLimit } from '../../lib/rate-limit.ts';
 import { type Share, type Shares, shareGraceMs } from '../../mixins/shares.ts';
 import { handshake } from './handshake.ts';
 import { tripRoom } from './socket-handlers.ts';
+import { TokenBucket } from './token-bucket.ts';
 
 interface ShareState {
   share: Share;
@@ -50,9 +51,12 @@ export const shareNamespace = (io: Server): ShareNamespace => io.of('/share');
 export const alertRoom = (alertId: string): string => `alert:${alertId}`;
 const shareRoom = (hash: string): string => `share:${hash}`;
 
-/** When a link ends for the trip's sake, ms: even if nobody could write that down when the trip ended. */
-const endBy = ({ status, at }: TripState): number =>
-  status === 'ended' || status === 'cancelled' ? at + shareGraceMs : Infinity;
+/**
+ * When a link ends for the trip's sake, ms: even if nobody could write that down when the trip ended. An alert's link goes
+ * on: it may be the attacker who ends the trip.
+ */
+const endBy = ({ alertId }: Share, { status, at }: TripState): number =>
+  alertId === null && (status === 'ended' || status === 'cancelled') ? at + shareGraceMs : Infinity;
 
 export class ShareDoor {
   readonly #namespace: ShareNamespace;
@@ -63,10 +67,12 @@ export class ShareDoor {
     this.#options = options;
     this.#namespace.use(handshake((socket) => this.#admit(socket)));
     this.#namespace.on('connection', (socket) => {
+      const patience = new TokenBucket(1, 20, Date.now());
       // No `next`: whatever it sends ends here
       socket.use((packet: unknown[]) => {
+        if (!patience.take(Date.now())) return void socket.disconnect(true);
         const answer = packet.at(-1);
-        const error = { code: 'UNKNOWN_EVENT', message: 'No such event is known here.' };
+        const error = publicError(new AppError('UNKNOWN_EVENT'));
         if (typeof answer === 'function') Reflect.apply(answer, undefined, [{ ok: false, error }]);
       });
       void this.#welcome(socket);
@@ -90,7 +96,7 @@ export class ShareDoor {
     const room = tripRoom(change.tripId);
     for (const id of this.#namespace.adapter.rooms.get(room) ?? []) {
       const { data } = this.#namespace.sockets.get(id) ?? {};
-      if (data) data.endsAt = Math.min(data.endsAt, endBy(change));
+      if (data) data.endsAt = Math.min(data.endsAt, endBy(data.share, change));
     }
     this.#namespace.local.to(room).emit('trip', change);
   }
@@ -126,7 +132,7 @@ export class ShareDoor {
     });
     if (!share) throw new AppError('SHARE_INVALID');
     const state = await this.#stateOf(share);
-    const endsAt = Math.min(share.expiresAt, state ? endBy(state) : Infinity);
+    const endsAt = Math.min(share.expiresAt, state ? endBy(share, state) : Infinity);
     if (endsAt <= Date.now()) throw new AppError('SHARE_INVALID');
     socket.data = { share, endsAt, checkedAt: Date.now(), told: 'no' };
   }
@@ -177,7 +183,7 @@ export class ShareDoor {
     const state = await this.#stateOf(socket.data.share);
     if (state) {
       socket.emit('trip', { tripId, ...state });
-      socket.data.endsAt = Math.min(socket.data.endsAt, endBy(state));
+      socket.data.endsAt = Math.min(socket.data.endsAt, endBy(socket.data.share, state));
     }
     await this.#options.watch(tripId);
     const { last } = await this.#options.calls.call('location.missed', { tripId });

@@ -216,6 +216,16 @@ export class SosRecords {
     if (plans.length > 0) unwrap(await pipeline.exec());
   }
 
+  /** The first job of these alerts is safely queued: the sweep leaves them alone until `until` (ms), unless something comes up. */
+  async queued(ids: readonly string[], until: number): Promise<void> {
+    if (ids.length > 0) await this.#redis.sosQueued(sosKeys.unprocessed, until, ...ids);
+  }
+
+  /** These alerts' job has failed: the sweep finds them at once. */
+  async unqueued(ids: readonly string[], at: number): Promise<void> {
+    if (ids.length > 0) await this.#redis.zadd(sosKeys.unprocessed, 'LT', ...ids.flatMap((id) => [at, id]));
+  }
+
   /** What these alerts needed, when they were read, is queued. */
   async clear(records: readonly AlertRecord[]): Promise<void> {
     const pipeline = this.#redis.pipeline();
@@ -360,12 +370,28 @@ function takeArguments(press: Press, sent: readonly SentState[], until: number |
   ];
 }
 
-/** Rejects when there is no answer within `ms`; the answer may still come, and then nobody waits for it. */
+/** Silence is counted in so many steps. */
+const silenceSteps = 4;
+
+/**
+ * Rejects when there is no answer within `ms`; the answer may still come, and then nobody waits for it. Time in which this
+ * process was busy itself does not count: an answer may lie there unread.
+ */
 async function answerWithin<T>(answer: Promise<T>, ms: number | undefined): Promise<T> {
   if (ms === undefined) return answer;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new SilentError(ms)), ms);
+    const stepMs = ms / silenceSteps;
+    let steps = 0;
+    let last = performance.now();
+    const tick = () => {
+      const now = performance.now();
+      if (now - last < 1.5 * stepMs) steps++;
+      last = now;
+      if (steps === silenceSteps) reject(new SilentError(ms));
+      else timer = setTimeout(tick, stepMs);
+    };
+    timer = setTimeout(tick, stepMs);
   });
   try {
     return await Promise.race([answer, late]);

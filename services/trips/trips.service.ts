@@ -155,10 +155,10 @@ export default defineService({
       await this.closeLocation(ctx, record, step);
       const trip = toTrip(await this.step(record, step, event, { endedAt: new Date().toISOString() }));
       // Without this the door finds out when it looks at the trip's state
-      await this.shares
+      const links = this.shares
         .endWithin(trip.id, shareGraceMs)
         .catch((error: unknown) => ctx.logger.warn('Links outlive their trip', { tripId: trip.id, error }));
-      await this.announce(ctx, event, trip);
+      await Promise.all([links, this.announce(ctx, event, trip)]);
       return trip;
     },
   },

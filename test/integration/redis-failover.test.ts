@@ -158,6 +158,7 @@ const failures = [
   ['is killed', 'Sentinel', startSentinel, 'kill'],
   ['is killed', 'a Cluster', startCluster, 'kill'],
   ['hangs', 'Sentinel', startSentinel, 'hang'],
+  ['hangs', 'a Cluster', startCluster, 'hang'],
 ] as const;
 
 describe.each(failures)('the primary %s, with %s', (_what, _name, startTopology, fail) => {
@@ -174,27 +175,28 @@ describe.each(failures)('the primary %s, with %s', (_what, _name, startTopology,
         PROVIDERS_SANDBOX_URL: simulator.url,
       },
     });
-    const { primaryOf } = redis;
-    const doomed = await primaryOf('{notify}');
-    const { writers, seen, lost } = await underLoad(
+    const topology = redis;
+    const doomed = await topology.primaryOf('{notify}');
+    const load = await underLoad(
       system,
       simulator,
-      async (key) => (await primaryOf(key)) === doomed,
+      async (key) => (await topology.primaryOf(key)) === doomed,
     );
+    const { writers } = load;
     for (const writer of Object.values(writers))
       await eventually(() => expect(writer.acknowledged.length).toBeGreaterThan(20), 10_000);
 
     const killedAt = performance.now();
-    await redis[fail](doomed);
+    await topology[fail](doomed);
     for (const writer of Object.values(writers)) await writer.next(15_000);
     expect(performance.now() - killedAt).toBeLessThan(10_000);
     // Updates reach the rider again by themselves, too
     const reported = Date.now();
-    await eventually(() => expect(Math.max(...seen)).toBeGreaterThan(reported), 10_000);
+    await eventually(() => expect(Math.max(...load.seen)).toBeGreaterThan(reported), 10_000);
 
     for (const writer of Object.values(writers)) await writer.stop();
     await eventually(
-      async () => expect(await lost()).toEqual({ sessions: [], backlog: [], messages: [] }),
+      async () => expect(await load.lost()).toEqual({ sessions: [], backlog: [], messages: [] }),
       15_000,
     );
   }, 60_000);

@@ -292,7 +292,7 @@ describe('probes and metrics', () => {
   });
 
   test('say so while the process drains', async () => {
-    const leaving = await startSystem({ only: ['api', 'monitor'] });
+    const leaving = await startSystem({ only: ['api', 'monitor'], env: { DRAIN_GRACE_MS: '1500' } });
     let release = () => {};
     const held = new Promise<void>((resolve) => {
       release = resolve;

@@ -121,7 +121,8 @@ describe(`services on ${mongoBackend}`, () => {
     const refused = await call(rider, 'GET', '/me');
     expect([refused.status, refused.body.error.code]).toEqual([503, 'UNAVAILABLE']);
     expect(refused.headers.get('retry-after')).toBe('2');
-    expect(performance.now() - start).toBeLessThan(3000);
+    // 2.5 s, and what a busy machine adds
+    expect(performance.now() - start).toBeLessThan(3500);
     const readiness = await fetch(`${system.metricsUrl}/readyz`);
     expect(readiness.status).toBe(200);
     expect(await readiness.json()).toMatchObject({

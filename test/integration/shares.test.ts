@@ -262,6 +262,9 @@ describe('following a link', () => {
         error: { code: 'UNKNOWN_EVENT', message: expect.any(String) },
       });
     expect(socket.connected).toBe(true);
+    const gone = closed(socket);
+    for (let n = 0; n < 30; n++) (socket as unknown as Socket).emit('anything');
+    expect(await gone).toBe('io server disconnect');
   });
 
   test('R2.5 revoked, it is cut at once, and others are not', async () => {
@@ -331,6 +334,22 @@ describe('following a link', () => {
 });
 
 describe('an alert’s link', () => {
+  test('outlives the trip, which the attacker may end, and is not among the trip’s links', async () => {
+    const { tripId, rider, driver } = await activeTrip(system);
+    const ttlMs = 3_600_000;
+    const link = await gateway.shares.create({ userId: rider.id, tripId, alertId: 'sos_2', ttlMs });
+    expect((await list(rider, tripId)).body).toEqual({ shares: [] });
+    const { socket, seen } = await watch(link.token);
+    await post(driver, `/trips/${tripId}/end`);
+    await eventually(() =>
+      expect(seen.at(-1)).toEqual(['trip', expect.objectContaining({ status: 'ended' })]),
+    );
+    expect((await gateway.shares.resolve(link.token))?.expiresAt).toBe(link.expiresAt);
+    await gateway.shareDoor.check(Date.now() + 20 * 60_000);
+    expect(socket.connected).toBe(true);
+    expect((await follow(link.token)).connected).toBe(true);
+  });
+
   test('needs no trip; all of an alert’s links end together', async () => {
     const { token } = await gateway.shares.create({ userId: ride.rider.id, ttlMs: 60_000, alertId: 'sos_1' });
     expect(await gateway.shares.resolve(token)).toMatchObject({

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import type { SmsProvider } from '../../lib/providers/sms.ts';
 import type { TwilioSmsOptions } from '../../lib/providers/twilio-sms.ts';
 import { createTwilioSms } from '../../lib/providers/twilio-sms.ts';
+import { Secret } from '../../lib/secret.ts';
 import type { ProviderSimulator } from '../../lib/standins/providers.ts';
 import { startProviderSimulator } from '../../lib/standins/providers.ts';
 import { answeringServer, failureOf } from '../support/providers.ts';
@@ -43,6 +44,14 @@ describe('createTwilioSms', () => {
         at: expect.any(String),
       },
     ]);
+  });
+
+  test('signs in with the token that holds now', async () => {
+    const token = new Secret('old', { path: '/run/token', text: 'old', read: (text) => ({ value: text }) });
+    const sms = adapter({ authToken: token });
+    expect(await failureOf(sms.send(message, patient))).toMatchObject({ status: 401 });
+    token.offer(account.authToken);
+    expect(await sms.send(message, patient)).toMatchObject({ providerMessageId: expect.any(String) });
   });
 
   test('can send by a messaging service', async () => {

@@ -179,12 +179,8 @@ export async function startSentinel(more: Record<string, string> = {}): Promise<
       url: `redis-sentinel://${sentinels.map((port) => `127.0.0.1:${port}`).join(',')}/rides`,
       ports: [primary, replica],
       async primaryOf() {
-        const [, port] = (await watchers[0]?.call(
-          'SENTINEL',
-          'GET-MASTER-ADDR-BY-NAME',
-          'rides',
-        )) as string[];
-        return Number(port);
+        const address = await watchers[0]?.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'rides');
+        return Number(Array.isArray(address) ? address[1] : 0);
       },
       kill: (port) => servers.kill(port),
       hang: (port) => servers.signal(port, 'SIGSTOP'),

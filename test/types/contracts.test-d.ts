@@ -7,7 +7,9 @@ import type { FeedData } from '../../contracts/feed.ts';
 import type {
   AdminClientToServer,
   AdminServerToClient,
+  ClientEvent,
   ClientToServer,
+  neverRefused,
   ServerToClient,
   ShareServerToClient,
 } from '../../contracts/socket.ts';
@@ -15,6 +17,9 @@ import type { Calls } from '../../lib/context.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
 import { redis } from '../../mixins/redis.ts';
+import type { handlers } from '../../services/gateway/socket-handlers.ts';
+import type { ClientSocket } from '../support/clients.ts';
+import { type System, startSystem } from '../support/system.ts';
 
 export async function callers(calls: Calls) {
   const trip = await calls.call('trips.get', { id: 'trp_1' });
@@ -71,6 +76,16 @@ defineService({
         await this.redis.ping();
         // @ts-expect-error No such parameter
         void ctx.params.subject;
+        // @ts-expect-error No such action, from a handler too
+        await ctx.call('trips.got', { id: 'trp_1' });
+        // @ts-expect-error A wrong parameter, from a handler too
+        await ctx.call('trips.get', { trip: 'trp_1' });
+        // @ts-expect-error No such event, from a handler too
+        await ctx.emit('trip.vanished', { tripId: 'trp_1' });
+        // @ts-expect-error The service itself is as strict
+        await this.call('trips.get', {});
+        // @ts-expect-error A Secret is not its value
+        void this.config.twilioAuthToken.length;
         // @ts-expect-error No mixin brings this
         void this.sosRedis;
         // @ts-expect-error Not in this service's state
@@ -82,6 +97,46 @@ defineService({
   // @ts-expect-error No such event to listen to
   events: { 'trip.vanished': { handler() {} } },
 });
+
+defineService({
+  name: 'gateway',
+  actions: {},
+  events: {
+    'trip.ended': {
+      handler(ctx) {
+        ctx.params.status satisfies string;
+        // @ts-expect-error The payload has no such field
+        void ctx.params.phone;
+      },
+    },
+  },
+});
+
+// @ts-expect-error A client event that nobody handles
+({}) satisfies typeof handlers;
+export const withBatch = (others: typeof handlers): typeof handlers => ({
+  ...others,
+  // @ts-expect-error A handler whose answer is not what the acknowledgement carries
+  'location:batch': async () => ({ accepted: 'all' }),
+});
+export const known = (events: typeof neverRefused): readonly ClientEvent[] => events;
+// @ts-expect-error No such client event
+['trip:hijack'] satisfies typeof neverRefused;
+
+/** The clients that tests use are as strict. */
+export async function testClients(socket: ClientSocket, system: System) {
+  await socket.emitWithAck('trip:leave', { tripId: 'trp_1' });
+  // @ts-expect-error No such event
+  await socket.emitWithAck('trip:hijack', { tripId: 'trp_1' });
+  // @ts-expect-error A wrong payload
+  await socket.emitWithAck('trip:leave', { trip: 'trp_1' });
+  // @ts-expect-error The server sends no such event
+  socket.once('driver', () => undefined);
+  // @ts-expect-error No such service
+  await startSystem({ only: ['rides'] });
+  // @ts-expect-error A system has no such door
+  void system.adminUrl;
+}
 
 export async function clients(socket: Socket<ServerToClient, ClientToServer>) {
   const joined = await socket.emitWithAck('trip:join', { tripId: 'trp_1' });
