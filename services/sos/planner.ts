@@ -92,9 +92,10 @@ export class Planner {
 
   async #queue(records: readonly AlertRecord[]): Promise<void> {
     const { records: kept, follow, now } = this.#parts;
-    const planned = (await Promise.all(records.map((record) => this.#plan(record)))).filter(
-      (plan) => plan !== null,
-    );
+    const plans = await Promise.all(records.map((record) => this.#plan(record)));
+    const planned = plans.filter((plan) => plan !== null);
+    const unknown = records.filter((_, index) => plans[index] === null).map(({ alertId }) => alertId);
+    await kept.unqueued(unknown, now());
     // Written down, then queued, then planned and off the index: a crash in between does it again
     await kept.plan(planned, now());
     await follow(this.#jobsOf(planned));
