@@ -21,9 +21,7 @@ export function dutiesOf(record: AlertRecord): Duties {
       purpose === 'raised' && (state.status === 'sent' || state.status === 'sending') ? [contact] : [],
     ),
   );
-  // One that nobody has begun with may have lost its job
-  for (const { purpose, contact, state } of record.messages)
-    if (purpose === 'over' && state.status !== 'queued') told.delete(contact);
+  for (const { purpose, contact } of record.messages) if (purpose === 'over') told.delete(contact);
   return {
     plan: !record.planned,
     tellOver: endIsTold(record) ? [...told] : [],

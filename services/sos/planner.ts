@@ -168,7 +168,11 @@ export class Planner {
     for (const { record } of planned) {
       const { tellOver, wake, pager } = dutiesOf(record);
       const { alertId: id } = record;
-      if (tellOver.length > 0)
+      // Written down before: their job may have been lost on the way to the queue
+      const isWritten = record.messages.some(
+        ({ purpose, state }) => purpose === 'over' && state.status === 'queued',
+      );
+      if (tellOver.length > 0 || isWritten)
         jobs.push({ data: { kind: 'send', ids: [id], purpose: 'over' }, options: { jobId: `over:${id}` } });
       if (wake)
         jobs.push({
