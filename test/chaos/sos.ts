@@ -38,7 +38,7 @@ interface Scenario {
 const doneLimitMs = 5000;
 /** One press; and one among 50 at once, with all processes of the run on one machine, ms. */
 const ackLimitMs = 500;
-const burstAckLimitMs = 1000;
+const burstAckLimitMs = 2000;
 /** Another Redis takes over within 10 s (R8.4). */
 const failoverLimitMs = 10_000;
 /** A door texts contacts itself after so long, ms. */
@@ -480,55 +480,65 @@ async function startStage(topology: Scenario['topology']): Promise<Omit<Stage, '
   }
 }
 
-/** Runs the scenarios, each so many rounds; one that fails gets a new world and goes on. */
+/** What a scenario's rounds have come to so far. */
+interface Tally {
+  scenario: Scenario;
+  rounds: Round[];
+  failed: number;
+  lost: number;
+  doubled: number;
+  problems: string[];
+  /** Alerts of the world that runs, not yet judged. */
+  alerts: Alert[];
+}
+
+/** Looks at every alert of a world, once whatever would come twice has come. */
+async function settle(world: World, tallies: readonly Tally[]): Promise<void> {
+  if (tallies.every(({ alerts }) => alerts.length === 0)) return;
+  await pause(settleMs);
+  for (const tally of tallies) {
+    const verdict = await judge(world, tally.alerts.splice(0));
+    tally.lost += verdict.lost;
+    tally.doubled += verdict.doubled;
+    tally.problems.push(...verdict.problems);
+  }
+}
+
+/** Runs the scenarios, each so many rounds; after one that failed it goes on in a new world. */
 export async function sosChaos({ rounds, only = [], onRound }: ChaosOptions): Promise<Row[]> {
   const chosen = scenarios.filter(({ name }) => only.length === 0 || only.includes(name));
-  const rows: Row[] = [];
+  const tallies = chosen.map((scenario): Tally => {
+    return { scenario, rounds: [], failed: 0, lost: 0, doubled: 0, problems: [], alerts: [] };
+  });
   for (const topology of ['single', 'sentinel'] as const) {
-    const here = chosen.filter((scenario) => scenario.topology === topology);
+    const here = tallies.filter(({ scenario }) => scenario.topology === topology);
     if (here.length === 0) continue;
     let stage = await startStage(topology);
     try {
-      for (const scenario of here) {
-        const played: { round: Round; alerts: Alert[] }[] = [];
-        const problems: string[] = [];
-        let failed = 0;
-        /** Counted in a world: before it is left, and at the end. */
-        const settle = async () => {
-          if (played.length === 0) return;
-          await pause(settleMs);
-          const verdict = await judge(
-            stage.world,
-            played.flatMap(({ alerts }) => alerts),
-          );
-          totals.lost += verdict.lost;
-          totals.doubled += verdict.doubled;
-          problems.push(...verdict.problems);
-          all.push(...played.splice(0).map(({ round }) => round));
-        };
-        const totals = { lost: 0, doubled: 0 };
-        const all: Round[] = [];
+      for (const tally of here) {
+        const { name } = tally.scenario;
         for (let n = 0; n < rounds; n++) {
           try {
-            played.push(await playRound(scenario, { ...stage, n }));
-            onRound?.(scenario.name, n, null);
+            const { round, alerts } = await playRound(tally.scenario, { ...stage, n });
+            tally.rounds.push(round);
+            tally.alerts.push(...alerts);
+            onRound?.(name, n, null);
           } catch (error) {
-            failed++;
-            problems.push(`round ${n}: ${error instanceof Error ? error.message : String(error)}`);
-            onRound?.(scenario.name, n, `${String(error)}\n${stage.world.outputs()}`);
-            await settle().catch((trouble: unknown) => problems.push(String(trouble)));
+            tally.failed++;
+            tally.problems.push(`round ${n}: ${error instanceof Error ? error.message : String(error)}`);
+            onRound?.(name, n, `${String(error)}\n${stage.world.outputs()}`);
+            await settle(stage.world, here).catch((trouble: unknown) => tally.problems.push(String(trouble)));
             await stage.world.stop();
             stage = await startStage(topology);
           }
         }
-        await settle();
-        rows.push(rowOf(scenario, all, { failed, ...totals, problems }));
       }
+      await settle(stage.world, here);
     } finally {
       await stage.world.stop();
     }
   }
-  return rows;
+  return tallies.map(rowOf);
 }
 
 async function playRound(scenario: Scenario, stage: Stage): Promise<{ round: Round; alerts: Alert[] }> {
@@ -538,14 +548,10 @@ async function playRound(scenario: Scenario, stage: Stage): Promise<{ round: Rou
   const after = await resentBy(stage.world);
   const resent = [...after].reduce((sum, [name, count]) => sum + count - (before.get(name) ?? 0), 0);
   const ackMs = Math.max(...alerts.map((alert) => alert.ackMs));
-  return { round: { lost: 0, doubled: 0, resent, doneMs: Math.max(0, done - since), ackMs }, alerts };
+  return { round: { resent, doneMs: Math.max(0, done - since), ackMs }, alerts };
 }
 
-function rowOf(
-  scenario: Scenario,
-  rounds: Round[],
-  { failed, lost, doubled, problems }: Pick<Row, 'failed' | 'lost' | 'doubled' | 'problems'>,
-): Row {
+function rowOf({ scenario, rounds, failed, lost, doubled, problems }: Tally): Row {
   const done = rounds.map(({ doneMs }) => doneMs);
   const resent = rounds.reduce((sum, round) => sum + round.resent, 0);
   return {

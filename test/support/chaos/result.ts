@@ -2,8 +2,6 @@
 
 /** One round. Times in ms. */
 export interface Round {
-  lost: number;
-  doubled: number;
   resent: number;
   /** From the kill, or from when the killed thing was back, until every contact message was sent. */
   doneMs: number;
