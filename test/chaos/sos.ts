@@ -416,14 +416,17 @@ const scenarios: Scenario[] = [
   },
   {
     name: 'sentinel',
-    what: 'the primary of the SOS Redis is killed at the acknowledgement; its replica takes over',
+    what: 'the primary of the SOS Redis is killed at the acknowledgement, another press follows; its replica takes over',
     topology: 'sentinel',
     doneLimitMs: failoverLimitMs + doneLimitMs,
-    play: (stage) =>
-      failover(stage, async (kill) => {
-        const { alert, killed } = await pressThenKill(stage, kill);
-        return { alerts: [alert], killed };
-      }),
+    play: (stage) => failover(stage, killed(stage), (lose) => pressBeforeAndAfter(stage, lose)),
+  },
+  {
+    name: 'sentinel-hung',
+    what: 'the same with a primary that hangs, and comes back when another has taken over',
+    topology: 'sentinel',
+    doneLimitMs: failoverLimitMs + doneLimitMs,
+    play: (stage) => failover(stage, hung(stage), (lose) => pressBeforeAndAfter(stage, lose)),
   },
   {
     name: 'burst-sentinel',
@@ -431,29 +434,51 @@ const scenarios: Scenario[] = [
     what: '50 press at once, the primary is killed in the middle; its replica takes over',
     topology: 'sentinel',
     doneLimitMs: failoverLimitMs + doneLimitMs,
-    play: (stage) => failover(stage, (kill) => burst(stage, kill)),
+    play: (stage) => failover(stage, killed(stage), (lose) => burst(stage, lose)),
   },
 ];
 
-/** The primary is killed; afterwards it comes back as a replica of the new one. */
+/** Loses the primary and gives it back, as a replica of the one that took over. */
+interface Loss {
+  lose(port: number): Promise<void>;
+  giveBack(port: number): Promise<void>;
+}
+const killed = ({ world: { sosRedis } }: Stage): Loss => ({
+  lose: (port) => sosRedis.kill(port),
+  giveBack: (port) => sosRedis.revive(port),
+});
+const hung = ({ world: { sosRedis } }: Stage): Loss => ({
+  lose: async (port) => sosRedis.hang(port),
+  giveBack: async (port) => sosRedis.wake(port),
+});
+
+/** `press` loses the primary when it calls back; its replica takes over. */
 async function failover(
   { world: { sosRedis }, world }: Stage,
-  press: (kill: () => Promise<void>) => Promise<{ alerts: Alert[]; killed: Kill }>,
+  { lose, giveBack }: Loss,
+  press: (lose: () => Promise<void>) => Promise<{ alerts: Alert[]; killed: Kill }>,
 ): Promise<Played> {
   const primary = await sosRedis.primaryOf('');
-  const { alerts, killed } = await press(() => sosRedis.kill(primary));
-  await killed.ended;
+  const { alerts, killed: lost } = await press(() => lose(primary));
+  await lost.ended;
   await eventually(async () => {
     if ((await sosRedis.primaryOf('')) === primary) throw new Error('Nobody has taken over');
   }, failoverLimitMs);
   const done = await doneAt(world, alerts);
-  await sosRedis.revive(primary);
+  await giveBack(primary);
   await eventually(async () => {
     const [role, , replicas] = await (await world.reader()).role();
     if (role !== 'master' || !Array.isArray(replicas) || replicas.length !== 1)
       throw new Error('The old primary does not follow the new one yet');
   }, 20_000);
-  return { alerts, since: killed.at, doneAt: done };
+  return { alerts, since: lost.at, doneAt: done };
+}
+
+/** One press just before the loss, and one while nobody has taken over. */
+async function pressBeforeAndAfter(stage: Stage, lose: () => Promise<void>) {
+  const before = await pressThenKill(stage, lose);
+  const after = await pressByRest(stage.world.doors, personOf(stage, 1));
+  return { alerts: [before.alert, after], killed: before.killed };
 }
 
 export const scenarioNames = scenarios.map(({ name }) => name);
