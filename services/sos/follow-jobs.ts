@@ -31,8 +31,11 @@ export interface JobToAdd<D> {
 /** Adds jobs in one round trip; resolves when Redis has them. */
 export type Follow = (jobs: JobToAdd<FollowJob>[]) => Promise<void>;
 
-/** A killed worker's jobs go on elsewhere within 5 s, ms. */
-export const sosLock = { lockMs: 3000, stalledMs: 1000 } as const;
+/**
+ * A killed worker's jobs go on elsewhere within 5 s, ms: its lock ends, then the next check finds them. Workers take turns in
+ * checking, so two checks may lie twice as far apart.
+ */
+export const sosLock = { lockMs: 3000, stalledMs: 500 } as const;
 
 export const followQueue = { name: 'sos-send', as: 'following', redis: 'sos', ...sosLock } as const;
 

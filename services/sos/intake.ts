@@ -4,6 +4,7 @@
  */
 
 import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
+import { backoffMs } from '../../lib/backoff.ts';
 import type { Log } from '../../lib/context.ts';
 import type { MessageState } from './alert-record.ts';
 import type { Journal, Waiting } from './journal.ts';
@@ -28,11 +29,15 @@ export interface IntakeParts {
   queue: (alertIds: string[]) => Promise<void>;
   /** An alert is done as far as waiting for it goes: safe, seen by admins, its messages safely queued. ms since it was accepted. */
   onQueued: (tookMs: number) => void;
-  /** Texts the contacts of a press from this very process, noting each message; never rejects. */
+  /**
+   * Texts the contacts of a press from this very process, noting each message, until `signal` says that others will. False
+   * when somebody could not be reached yet; never rejects.
+   */
   tellContacts: (
     waiting: Waiting,
     note: (contact: string, state: MessageState) => Promise<void>,
-  ) => Promise<void>;
+    signal: AbortSignal,
+  ) => Promise<boolean>;
   /** The SOS Redis has a press that was in the journal. */
   onDrained: (accepted: Accepted, userId: string) => void;
   count: (event: 'accepted' | 'journaled' | 'drained' | 'refused', how: string) => void;
@@ -43,11 +48,32 @@ export interface IntakeParts {
 /** Alerts that arrive within this time are queued as one job, ms. */
 const groupMs = 5;
 const maxPerJob = 200;
+/** A job that has not been worked on after so long counts as lost, ms: more than a burst takes. */
+const trustJobMs = 15_000;
 const lastKnownWithinMs = 50;
 /** How often a silent Redis is asked whether it is back, ms. */
 const probeMs = 250;
 /** After so long in the journal alone, contacts are texted from here, ms. */
 const tellAfterMs = 10_000;
+/** A Redis that comes to a press so much later leaves it to the journal, ms: long before contacts are texted from here. */
+const lateAfterMs = 5000;
+/** Seen in the SOS Redis for so long, an alert has been processed, ms: if that falls silent then, contacts have been told. */
+const processedAfterMs = 5000;
+/** From one try to text contacts to the next, ms. */
+const retryTell = { firstMs: 1000, maxMs: 30_000 };
+
+/** Contacts being texted from here. */
+interface Telling {
+  stop: AbortController;
+  done: Promise<void>;
+  attempt: number;
+  /** When it is tried again, ms; never while it is under way, or when all are told. */
+  againAt: number;
+}
+
+/** Presses that the SOS Redis makes one alert of. */
+const sameAlert = ({ userId, tripId, drill }: Press): string =>
+  `${userId} ${tripId ?? ''} ${drill ? 'drill' : ''}`;
 
 const before = async <T>(ms: number, answer: Promise<T>, otherwise: T): Promise<T> => {
   let timer: NodeJS.Timeout | undefined;
@@ -69,10 +95,10 @@ export class Intake {
   readonly #queueing = new Set<Promise<void>>();
   #probe: NodeJS.Timeout | undefined;
   #trying: Promise<void> | undefined;
-  /** Presses in the journal that the SOS Redis has too, though no replica has confirmed it. */
-  readonly #unconfirmed = new Set<string>();
-  /** Contacts being texted from here, by alert. */
-  readonly #telling = new Map<string, Promise<void>>();
+  /** Presses in the journal that the SOS Redis had too, though no replica has confirmed it, by when it last said so, ms. */
+  readonly #unconfirmed = new Map<string, number>();
+  /** By `sameAlert`: contacts hear of several presses once. */
+  readonly #telling = new Map<string, Telling>();
   /** Presses under way: a thumb that hammers the button costs one round trip. */
   readonly #pressing = new Map<string, Promise<Accepted>>();
   #stopped = false;
@@ -81,9 +107,11 @@ export class Intake {
     this.#parts = parts;
   }
 
-  /** Begins to drain what the process before has left. */
+  /** Begins to drain what the process before has left; what comes meanwhile waits behind it. */
   start(): void {
-    if (this.#parts.journal && this.#parts.journal.waiting.size > 0) this.#tryLater();
+    if (!this.#parts.journal || this.#parts.journal.waiting.size === 0) return;
+    this.#silent = true;
+    this.#tryLater();
   }
 
   /** True while presses go to the journal alone. */
@@ -93,8 +121,7 @@ export class Intake {
 
   /** Resolves once the press is safe; rejects only when neither the SOS Redis nor the disk took it. */
   take(press: Press): Promise<Accepted> {
-    const { userId, tripId, drill, keyed, alertId } = press;
-    const same = keyed ? alertId : `${userId} ${tripId ?? ''} ${drill ? 'drill' : ''}`;
+    const same = press.keyed ? press.alertId : sameAlert(press);
     const underWay = this.#pressing.get(same);
     if (underWay) return underWay;
     const taken = this.#takeOne(press).finally(() => this.#pressing.delete(same));
@@ -127,18 +154,20 @@ export class Intake {
     this.#stopped = true;
     clearTimeout(this.#probe);
     this.#queueGroup();
+    const tellings = [...this.#telling.values()];
+    for (const { stop } of tellings) stop.abort();
     await this.#trying;
     await Promise.all(this.#queueing);
-    await Promise.all(this.#telling.values());
+    await Promise.all(tellings.map(({ done }) => done));
   }
 
   async #takeByRedis(press: Press): Promise<Accepted> {
-    const taken = await this.#parts.records.take(press);
+    const taken = await this.#parts.records.take(press, [], this.#parts.now() + lateAfterMs);
     this.#parts.count('accepted', taken.how);
     if (taken.how === 'new') this.#enqueue(taken);
     if (!taken.replicated) {
       // It is there, but only once: the disk holds it too until a replica has it
-      this.#unconfirmed.add(press.alertId);
+      this.#unconfirmed.set(press.alertId, this.#parts.now());
       await this.#keep(press);
       this.#parts.count('journaled', 'unreplicated');
       this.#tryLater();
@@ -190,7 +219,7 @@ export class Intake {
     await queue(ids);
     const at = now();
     for (const { acceptedAt } of group) onQueued(at - acceptedAt);
-    await records.queued(ids);
+    await records.queued(ids, at + trustJobMs);
   }
 
   /** From here on presses go to the journal, until a probe is answered and the journal has been drained. */
@@ -222,6 +251,7 @@ export class Intake {
     if (isBack && (await this.#drain())) {
       if (this.#silent) logger.info('The SOS Redis takes alerts again');
       this.#silent = false;
+      if (this.#parts.journal?.waiting.size === 0) this.#telling.clear();
     }
     this.#tellOverdue();
   }
@@ -244,23 +274,26 @@ export class Intake {
 
   /** False when the SOS Redis did not answer. One that it refuses stays, and must not hold up the others. */
   async #drainOne(journal: Journal, { press, sent }: Waiting): Promise<boolean> {
-    const { records, count, logger } = this.#parts;
-    // Who is being texted must not be texted again
-    await this.#telling.get(press.alertId);
+    const { records, count, logger, now } = this.#parts;
+    // Who is being texted must not be texted again; who has not been yet is left to the workers
+    const telling = this.#telling.get(sameAlert(press));
+    telling?.stop.abort();
+    await telling?.done;
     try {
-      const states = [...sent].map(([contact, state]) => ({ contact, state }));
+      const states = [...sent]
+        .filter(([, { status }]) => status !== 'failed')
+        .map(([contact, state]) => ({ contact, state }));
       const taken = await records.take(press, states);
       if (taken.how === 'new') {
         this.#enqueue(taken);
         this.#parts.onDrained(taken, press.userId);
       }
       if (!taken.replicated) {
-        this.#unconfirmed.add(press.alertId);
+        this.#unconfirmed.set(press.alertId, now());
         return true;
       }
       await journal.done(press.alertId);
       this.#unconfirmed.delete(press.alertId);
-      this.#telling.delete(press.alertId);
       count('drained', taken.how);
       return true;
     } catch (error) {
@@ -275,10 +308,19 @@ export class Intake {
     if (!journal) return;
     for (const waiting of journal.waiting.values()) {
       const { alertId, acceptedAt, drill } = waiting.press;
-      if (drill || this.#telling.has(alertId) || this.#unconfirmed.has(alertId)) continue;
-      if (now() - acceptedAt < tellAfterMs) continue;
-      const told = tellContacts(waiting, (contact, state) => journal.noteMessage(alertId, contact, state));
-      this.#telling.set(alertId, told);
+      if (drill || now() - acceptedAt < tellAfterMs) continue;
+      if ((this.#unconfirmed.get(alertId) ?? 0) - acceptedAt >= processedAfterMs) continue;
+      const same = sameAlert(waiting.press);
+      const before = this.#telling.get(same);
+      if (before && before.againAt > now()) continue;
+      const stop = new AbortController();
+      const attempt = before ? before.attempt + 1 : 0;
+      const telling = { stop, attempt, againAt: Number.POSITIVE_INFINITY, done: Promise.resolve() };
+      const note = (contact: string, state: MessageState) => journal.noteMessage(alertId, contact, state);
+      telling.done = tellContacts(waiting, note, stop.signal).then((isDone) => {
+        if (!isDone) telling.againAt = now() + backoffMs(attempt, retryTell);
+      });
+      this.#telling.set(same, telling);
     }
   }
 }

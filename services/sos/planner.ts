@@ -2,6 +2,7 @@
  * From an alert to the jobs that it needs. The database's copy is written beside, each step timed; admins have the alert since it
  * was taken.
  */
+import { createHash } from 'node:crypto';
 import type { Log } from '../../lib/context.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import type { Card } from '../../mixins/cards.ts';
@@ -31,6 +32,10 @@ const alertsPerSend = 25;
 /** The database's step is left behind after so long, and begins so long after the one before; the sweep does the rest, ms. */
 const dbDeadlineMs = 5000;
 const dbPauseMs = 200;
+
+/** Of these alerts and no others: a job under the id of another group would be taken for that one's. */
+const groupId = (ids: readonly string[]): string =>
+  createHash('sha256').update(ids.join()).digest('hex').slice(0, 24);
 
 /** What planning an alert came to: `null` when whom to tell could not be found out yet. */
 interface Planned extends Plan {
@@ -87,10 +92,11 @@ export class Planner {
 
   async #queue(records: readonly AlertRecord[]): Promise<void> {
     const { records: kept, follow, now } = this.#parts;
-    const planned = (await Promise.all(records.map((record) => this.#plan(record)))).filter(
-      (plan) => plan !== null,
-    );
-    // Written down, then queued, then off the index: a crash in between does it again
+    const plans = await Promise.all(records.map((record) => this.#plan(record)));
+    const planned = plans.filter((plan) => plan !== null);
+    const unknown = records.filter((_, index) => plans[index] === null).map(({ alertId }) => alertId);
+    await kept.unqueued(unknown, now());
+    // Written down, then queued, then planned and off the index: a crash in between does it again
     await kept.plan(planned, now());
     await follow(this.#jobsOf(planned));
     await kept.clear(planned.map(({ record }) => record));
@@ -125,7 +131,6 @@ export class Planner {
         });
         if (link !== null) fields.link = sealer.seal(link);
       }
-      fields.planned = '1';
       const entry = { at: now(), what: contacts.length > 0 ? 'contacts-queued' : 'no-contacts' };
       return { record, entry, fields, hasContacts: contacts.length > 0 };
     } catch (error) {
@@ -146,24 +151,27 @@ export class Planner {
       const ids = told.slice(start, start + alertsPerSend);
       jobs.push({
         data: { kind: 'send', ids, purpose: 'raised' },
-        options: { jobId: `raised:${ids[0]}:${ids.length}` },
+        options: { jobId: `raised:${groupId(ids)}` },
       });
     }
     const watched = planned.map(({ record }) => record).filter((record) => dutiesOf(record).watch);
-    const [first] = watched;
-    if (first) {
+    if (watched.length > 0) {
       const ids = watched.map(({ alertId }) => alertId);
       const newest = Math.max(...watched.map(({ acceptedAt }) => acceptedAt));
       const delay = Math.max(0, newest + escalateAfterMs - now());
       jobs.push({
         data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
-        options: { jobId: `wake:${first.alertId}:${ids.length}`, delay },
+        options: { jobId: `wake:${groupId(ids)}`, delay },
       });
     }
     for (const { record } of planned) {
       const { tellOver, wake, pager } = dutiesOf(record);
       const { alertId: id } = record;
-      if (tellOver.length > 0)
+      // Written down before: their job may have been lost on the way to the queue
+      const isWritten = record.messages.some(
+        ({ purpose, state }) => purpose === 'over' && state.status === 'queued',
+      );
+      if (tellOver.length > 0 || isWritten)
         jobs.push({ data: { kind: 'send', ids: [id], purpose: 'over' }, options: { jobId: `over:${id}` } });
       if (wake)
         jobs.push({

@@ -41,7 +41,7 @@ function unwrap<T>(results: Awaited<ReturnType<ChainableCommander['exec']>>): T[
 /** The alerts in the SOS Redis. Each method is one script or one pipeline; errors are Redis'. */
 export class SosRecords {
   readonly #redis: Redis;
-  readonly #takes: GroupCommit<{ press: Press; sent: readonly SentState[] }, Taken>;
+  readonly #takes: GroupCommit<{ press: Press; sent: readonly SentState[]; until: number | null }, Taken>;
 
   /** `replicas` that must have an alert within `replicaWithinMs`; 0 where there are none. */
   constructor(redis: Redis, options: { replicas: number; replicaWithinMs: number; withinMs?: number }) {
@@ -53,23 +53,32 @@ export class SosRecords {
       maxUnderWay,
       commit: async (items) => {
         const pipeline = redis.pipeline();
-        for (const { press, sent } of items) pipeline.sosTake(...takeArguments(press, sent));
+        for (const { press, sent, until } of items) pipeline.sosTake(...takeArguments(press, sent, until));
         if (replicas > 0) pipeline.call('WAIT', replicas, replicaWithinMs);
         const results = (await answerWithin(pipeline.exec(), withinMs)) ?? [];
         const replicated = replicas === 0 || Number(results[items.length]?.[1]) >= replicas;
         return items.map((_, index) => {
           const [error, answer] = results[index] ?? [new Error('No answer to a press')];
           if (error) return error;
-          const [alertId, status, acceptedAt, how] = answer as [string, AlertStatus, string, Taken['how']];
+          const [alertId, status, acceptedAt, how] = answer as [
+            string,
+            AlertStatus,
+            string,
+            Taken['how'] | 'late',
+          ];
+          if (how === 'late') return new Error('The SOS Redis finds a press too old; do the clocks differ?');
           return { alertId, status, acceptedAt: Number(acceptedAt), how, replicated };
         });
       },
     });
   }
 
-  /** Makes an alert of a press, or joins it to one: alert, feed entry and the index of unprocessed ones in one step. */
-  take(press: Press, sent: readonly SentState[] = []): Promise<Taken> {
-    return this.#takes.add({ press, sent });
+  /**
+   * Makes an alert of a press, or joins it to one: alert, feed entry and the index of unprocessed ones in one step. Not after
+   * `until` (ms): a Redis that hung must not take what it was told before, when others have long seen to it.
+   */
+  take(press: Press, sent: readonly SentState[] = [], until: number | null = null): Promise<Taken> {
+    return this.#takes.add({ press, sent, until });
   }
 
   /** Gives up on presses that no pipeline has taken yet: they fail with this error. */
@@ -207,12 +216,12 @@ export class SosRecords {
     if (plans.length > 0) unwrap(await pipeline.exec());
   }
 
-  /** The first job of these alerts is safely queued: they leave the index, unless something has come up since. */
-  async queued(ids: readonly string[]): Promise<void> {
-    if (ids.length > 0) await this.#redis.sosQueued(sosKeys.unprocessed, ...ids);
+  /** The first job of these alerts is safely queued: the sweep leaves them alone until `until` (ms), unless something comes up. */
+  async queued(ids: readonly string[], until: number): Promise<void> {
+    if (ids.length > 0) await this.#redis.sosQueued(sosKeys.unprocessed, until, ...ids);
   }
 
-  /** These alerts' job is lost: the sweep finds them. */
+  /** These alerts' job has failed: the sweep finds them at once. */
   async unqueued(ids: readonly string[], at: number): Promise<void> {
     if (ids.length > 0) await this.#redis.zadd(sosKeys.unprocessed, 'LT', ...ids.flatMap((id) => [at, id]));
   }
@@ -328,7 +337,7 @@ export interface Plan {
   fields: Record<string, string>;
 }
 
-function takeArguments(press: Press, sent: readonly SentState[]): (string | number)[] {
+function takeArguments(press: Press, sent: readonly SentState[], until: number | null): (string | number)[] {
   const { alertId, userId, tripId, drill, location, acceptedAt } = press;
   const data = {
     alertId,
@@ -356,6 +365,7 @@ function takeArguments(press: Press, sent: readonly SentState[]): (string | numb
     JSON.stringify(data).slice(0, -1),
     JSON.stringify({ at: acceptedAt, what: 'raised', ...(drill ? { note: 'drill' } : {}) }),
     JSON.stringify({ at: acceptedAt, what: 'pressed-again' }),
+    until ?? '',
     ...sent.flatMap(({ contact, state }) => [contact, JSON.stringify(state)]),
   ];
 }

@@ -38,17 +38,24 @@ end`;
 
 /**
  * KEYS: alert, alias of this id, open alert of user and trip, card, feed. ARGV: id, userId, tripId, acceptedAt, doc,
- * location, feed data without its last brace, log entry, log entry of a further press, then contact and state for each
- * message that a journal has sent already. Answers id, status as the raiser sees it, acceptedAt, and `new`, `same`
- * (this very press) or `joined`.
+ * location, feed data without its last brace, log entry, log entry of a further press, until when it may be taken (ms, or
+ * empty), then contact and state for each message that a journal has sent already. Answers id, status as the raiser sees it,
+ * acceptedAt, and `new`, `same` (this very press), `joined`, or `late`: nothing is taken, a journal has it by now.
  */
 const take = `${prelude}
 local id, at = ARGV[1], ARGV[4]
 local function answer(found, how)
+  -- What a journal's owner has sent must not be sent again, whoever was first
+  for i = 11, #ARGV, 2 do
+    local field = 'm:raised:' .. ARGV[i]
+    local state = redis.call('HGET', 'sos:alert:' .. found, field)
+    if not state or cjson.decode(state).status == 'queued' then redis.call('HSET', 'sos:alert:' .. found, field, ARGV[i + 1]) end
+  end
   local record = redis.call('HMGET', 'sos:alert:' .. found, 'status', 'acceptedAt', 'duress')
   return {found, record[3] == '1' and 'cancelled' or record[1], record[2], how}
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return answer(id, 'same') end
+if ARGV[10] ~= '' and tonumber(redis.call('TIME')[1]) * 1000 > tonumber(ARGV[10]) then return {id, '', '0', 'late'} end
 local known = redis.call('GET', KEYS[2])
 if known and redis.call('EXISTS', 'sos:alert:' .. known) == 1 then return answer(known, 'same') end
 local open = redis.call('GET', KEYS[3])
@@ -73,7 +80,7 @@ redis.call('HSET', KEYS[1], 'doc', ARGV[5], 'userId', ARGV[2], 'tripId', ARGV[3]
 if card[2] then
   redis.call('HSET', KEYS[1], 'name', card[1], 'contacts', card[2], 'pin', card[3], 'duressPin', card[4])
 end
-for i = 10, #ARGV, 2 do redis.call('HSET', KEYS[1], 'm:raised:' .. ARGV[i], ARGV[i + 1]) end
+for i = 11, #ARGV, 2 do redis.call('HSET', KEYS[1], 'm:raised:' .. ARGV[i], ARGV[i + 1]) end
 redis.call('SET', KEYS[3], id, 'PX', ${openForMs})
 redis.call('ZADD', 'sos:open-alerts', at, id)
 redis.call('ZADD', 'sos:alerts', at, id)
@@ -172,17 +179,24 @@ if ARGV[3] ~= '' then note(ARGV[1], ARGV[3]) end
 changed(ARGV[1], ARGV[2])
 return 1`;
 
-/** New alerts are queued. KEYS: index. ARGV: ids. What has come up since an alert was taken stays to be done. */
+/**
+ * New alerts are queued: the sweep leaves them to their job for a while, and has them again should that be lost. KEYS: index.
+ * ARGV: until when (ms), then ids. What has come up since an alert was taken stays to be done.
+ */
 const queuedScript = `
-local done = {'ZREM', KEYS[1]}
-for _, id in ipairs(ARGV) do
-  if redis.call('HGET', 'sos:alert:' .. id, 'duty') == '1' then done[#done + 1] = id end
+local left = {'ZADD', KEYS[1], 'XX'}
+for n = 2, #ARGV do
+  if redis.call('HGET', 'sos:alert:' .. ARGV[n], 'duty') == '1' then
+    left[#left + 1] = ARGV[1]
+    left[#left + 1] = ARGV[n]
+  end
 end
-if #done == 2 then return 0 end
-return redis.call(unpack(done))`;
+if #left == 3 then return 0 end
+return redis.call(unpack(left))`;
 
 /** What an alert needed is queued. KEYS: alert. ARGV: id, the duty that was seen: what has come up since stays to be done. */
 const clear = `
+redis.call('HSETNX', KEYS[1], 'planned', '1')
 if redis.call('HGET', KEYS[1], 'duty') ~= ARGV[2] then return 0 end
 return redis.call('ZREM', 'sos:unprocessed', ARGV[1])`;
 

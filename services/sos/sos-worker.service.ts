@@ -94,8 +94,7 @@ export default defineService({
   ],
   state: () => ({
     kept: undefined as Parts | undefined,
-    timer: undefined as NodeJS.Timeout | undefined,
-    sweeping: Promise.resolve(),
+    sweepers: [] as { timer: NodeJS.Timeout; running: Promise<void> }[],
   }),
 
   methods: {
@@ -165,7 +164,7 @@ export default defineService({
         const ids = await records.unprojected(projectAtOnce);
         const found = await records.readMany(ids);
         await this.project(found.filter((record) => record !== null));
-        if (ids.length < projectAtOnce || this.timer === undefined) return;
+        if (ids.length < projectAtOnce || this.sweepers.length === 0) return;
       }
     },
 
@@ -177,7 +176,7 @@ export default defineService({
       if (ids.length === 0) return;
       // While jobs wait, theirs may be among them
       const { waiting, active } = await this.processing.counts();
-      const lost = waiting + active === 0 ? ids : await records.unprocessed(now - 10 * overdueMs, 1000);
+      const lost = waiting + active === 0 ? ids : await records.unprocessed(now - 3 * overdueMs, 1000);
       for (let start = 0; start < lost.length; start += 200) {
         const group = lost.slice(start, start + 200);
         this.broker.metrics.increment('sos.swept.total', {}, group.length);
@@ -188,25 +187,30 @@ export default defineService({
       }
     },
 
-    sweepAll(): Promise<void> {
-      const parts = [
-        this.sweepUnprocessed(),
-        this.projectWaiting(),
-        this.parts().records.forget(Date.now() - keptMs),
-      ];
-      this.sweeping = Promise.allSettled(parts).then((results) => {
-        for (const result of results) {
-          if (result.status === 'rejected')
-            this.logger.warn('A sweep of alerts failed; it runs again', { error: result.reason as unknown });
-        }
-      });
-      return this.sweeping;
+    async sweepOnce(part: () => Promise<void>): Promise<void> {
+      await part().catch((error: unknown) =>
+        this.logger.warn('A sweep of alerts failed; it runs again', { error }),
+      );
     },
 
-    sweepLater(): void {
-      this.timer = setTimeout(() => {
-        void this.sweepAll().finally(() => this.timer && this.sweepLater());
-      }, sweepEveryMs);
+    /** Each part by itself: a database that hangs must not hold up the alerts. */
+    sweepParts(): (() => Promise<void>)[] {
+      return [
+        () => this.sweepUnprocessed(),
+        () => this.projectWaiting(),
+        () => this.parts().records.forget(Date.now() - keptMs),
+      ];
+    },
+
+    sweepLater(index: number, part: () => Promise<void>): void {
+      const sweeper = {
+        running: Promise.resolve(),
+        timer: setTimeout(() => {
+          sweeper.running = this.sweepOnce(part);
+          void sweeper.running.finally(() => this.sweepers[index] && this.sweepLater(index, part));
+        }, sweepEveryMs),
+      };
+      this.sweepers[index] = sweeper;
     },
   },
 
@@ -220,7 +224,7 @@ export default defineService({
     sweep: {
       permissions: 'internal',
       async handler() {
-        await this.sweepAll();
+        await Promise.all(this.sweepParts().map((part) => this.sweepOnce(part)));
         return null;
       },
     },
@@ -228,13 +232,13 @@ export default defineService({
 
   async started() {
     this.parts();
-    this.sweepLater();
+    for (const [index, part] of this.sweepParts().entries()) this.sweepLater(index, part);
   },
 
   async stopped() {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    await this.sweeping;
+    const sweepers = this.sweepers.splice(0);
+    for (const { timer } of sweepers) clearTimeout(timer);
+    await Promise.all(sweepers.map(({ running }) => running));
     await this.kept?.planner.settled();
   },
 });

@@ -7,7 +7,8 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { adminRoles } from '../../contracts/common.ts';
-import type { AdminAlert, AlertStatus } from '../../contracts/sos.ts';
+import type { AdminAlert, Alert, AlertStatus } from '../../contracts/sos.ts';
+import { pause } from '../../lib/backoff.ts';
 import type { RequestContext } from '../../lib/context.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
@@ -33,7 +34,7 @@ import { attempt, claimed, dueNext, messageTo, openContacts } from './contact-me
 import { Intake } from './intake.ts';
 import { Journal, type Waiting } from './journal.ts';
 import { lastKnown } from './last-known.ts';
-import { readLocation, readPress } from './read-press.ts';
+import { type Press, readLocation, readPress } from './read-press.ts';
 import { SosRecords } from './records.ts';
 
 /** A job for the workers: alerts that have something to queue. */
@@ -56,6 +57,21 @@ const sosDoor = { unlimited: true, admits: 'unverified' } as const;
 const handlers = ['support', 'operations', 'super-admin'] as const;
 /** Nothing may stand before an SOS. */
 const nothingBefore = { bulkhead: { enabled: false }, circuitBreaker: { enabled: false } };
+
+/** What the raiser sees of a press that only the journal has. */
+function journaledView({ alertId, drill, tripId, location, acceptedAt }: Press): Alert {
+  const at = new Date(acceptedAt).toISOString();
+  return {
+    alertId,
+    status: 'active',
+    drill,
+    ...(tripId === null ? {} : { tripId }),
+    ...(location === null ? {} : { location }),
+    acceptedAt: at,
+    contacts: [],
+    log: [{ at, what: 'raised' }],
+  };
+}
 
 export default defineService({
   name: 'sos',
@@ -130,12 +146,13 @@ export default defineService({
 
     /**
      * For an alert that is in the journal alone for too long: texts its contacts from here, with retries, each attempt on the
-     * disk before it is made.
+     * disk before it is made. False when somebody could not be reached.
      */
     async tellContacts(
       { press, sent }: Waiting,
       note: (contact: string, state: MessageState) => Promise<void>,
-    ): Promise<void> {
+      signal: AbortSignal,
+    ): Promise<boolean> {
       const { alertId, userId, location } = press;
       try {
         const { providers, sealer } = this;
@@ -146,28 +163,39 @@ export default defineService({
           (await this.call('accounts.card', { userId }, { timeout: 2000 }));
         const contacts = openContacts(sealer, this.config.hashSecret, card.contacts);
         const told = { name: card.name, status: 'active' as const, location, link: null };
-        await Promise.all(
+        const keep = (contact: string, state: MessageState) => {
+          sent.set(contact, state);
+          // A disk that is full must not keep a message back: twice beats never
+          return note(contact, state).catch((error: unknown) =>
+            this.logger.error('A message of an SOS is not in the journal', { alertId, error }),
+          );
+        };
+        const outcomes = await Promise.all(
           contacts.map(async (contact) => {
             const known = sent.get(contact.key);
-            if (known?.status === 'sent') return;
-            let state = known ?? queued(contact.name, Date.now(), false);
+            if (known?.status === 'sent') return true;
+            let state = known?.status === 'sending' ? known : queued(contact.name, Date.now(), false);
             const message = messageTo(contact, 'raised', told);
             for (let due = dueNext(providers.sms, state); due; due = dueNext(providers.sms, state)) {
-              if (due.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, due?.delayMs));
+              await pause(due.delayMs, signal);
+              if (signal.aborted) return false;
               state = claimed(state, due.channel, Date.now(), location);
-              await note(contact.key, state);
+              await keep(contact.key, state);
               ({ state } = await attempt(providers.sms, message, state, Date.now));
-              await note(contact.key, state);
+              await keep(contact.key, state);
               if (state.status === 'sent') break;
             }
             this.broker.metrics.increment('sos.messages.total', { outcome: state.status, from: 'door' });
-            if (state.status !== 'sent')
-              this.logger.error('A contact could not be reached from the journal', { alertId });
+            if (state.status === 'sent') return true;
+            this.logger.error('A contact could not be reached from the journal', { alertId });
+            return false;
           }),
         );
+        return outcomes.every((isTold) => isTold);
       } catch (error) {
         this.broker.metrics.increment('sos.messages.total', { outcome: 'failed', from: 'door' });
         this.logger.error('The contacts of an alert in the journal could not be told', { alertId, error });
+        return false;
       }
     },
   },
@@ -198,22 +226,17 @@ export default defineService({
       ...nothingBefore,
       async handler(ctx) {
         const { intake, records } = this.parts();
-        const waiting = intake.waiting(ctx.params.id)?.press;
-        if (waiting && waiting.userId === requireCaller(ctx.meta.user).id && intake.silent) {
-          const { alertId, drill, tripId, location } = waiting;
-          return {
-            alertId,
-            status: 'active' as const,
-            drill,
-            ...(tripId === null ? {} : { tripId }),
-            ...(location === null ? {} : { location }),
-            acceptedAt: new Date(waiting.acceptedAt).toISOString(),
-            contacts: [],
-            log: [{ at: new Date(waiting.acceptedAt).toISOString(), what: 'raised' }],
-          };
+        const press = intake.waiting(ctx.params.id)?.press;
+        const own = press?.userId === requireCaller(ctx.meta.user).id ? press : undefined;
+        if (own && intake.silent) return journaledView(own);
+        try {
+          const record = await this.ownAlert(ctx);
+          return raisersView(record, await records.log(record.alertId));
+        } catch (error) {
+          // The SOS Redis has fallen silent, or lost what no replica had
+          if (own) return journaledView(own);
+          throw error;
         }
-        const record = await this.ownAlert(ctx);
-        return raisersView(record, await records.log(record.alertId));
       },
     },
 
@@ -390,7 +413,7 @@ export default defineService({
       queue: (ids) => this.processing.add({ ids }, { jobId: `new:${ids[0]}` }),
       onDrained: ({ alertId, status }, userId) => this.tellRaiser({ alertId, userId }, status),
       onQueued: (tookMs) => metrics.observe('sos.done.time', tookMs),
-      tellContacts: (waiting, note) => this.tellContacts(waiting, note),
+      tellContacts: (waiting, note, signal) => this.tellContacts(waiting, note, signal),
       count: (event, how) => {
         metrics.increment('sos.intake.total', { event, how });
         metrics.set('sos.journal.size', journal?.waiting.size ?? 0);

@@ -102,7 +102,6 @@ function makeWorkers() {
     escalateAfterMs: 30_000,
     cardOf: async () => ({ name: 'Asha', contacts, pin: null, duressPin: null }),
     linkOf: async () => 'https://ride.example/share/shr_x',
-    tellRaiser: async () => {},
   });
   return { world, records, messenger, waker, planner };
 }

@@ -114,15 +114,38 @@ const serverOptions = async (servers: Servers, port: number, more: Record<string
   return Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
 };
 
+/** One server alone. */
+export async function startSingle(more: Record<string, string> = {}): Promise<RedisTopology> {
+  const servers = await Servers.create();
+  try {
+    const port = await freePort();
+    await servers.start(port, await serverOptions(servers, port, more));
+    return {
+      url: `redis://127.0.0.1:${port}`,
+      ports: [port],
+      primaryOf: async () => port,
+      kill: (killed) => servers.kill(killed),
+      hang: (hung) => servers.signal(hung, 'SIGSTOP'),
+      wake: (woken) => servers.signal(woken, 'SIGCONT'),
+      revive: servers.revive,
+      connect: (to) => servers.connect(to),
+      stop: () => servers.stop(),
+    };
+  } catch (error) {
+    await servers.stop();
+    throw error;
+  }
+}
+
 /** A primary with a replica, and three Sentinels that watch them. */
-export async function startSentinel(): Promise<RedisTopology> {
+export async function startSentinel(more: Record<string, string> = {}): Promise<RedisTopology> {
   const servers = await Servers.create();
   try {
     const [primary, replica] = [await freePort(), await freePort()];
-    await servers.start(primary, await serverOptions(servers, primary, {}));
+    await servers.start(primary, await serverOptions(servers, primary, more));
     await servers.start(
       replica,
-      await serverOptions(servers, replica, { replicaof: `127.0.0.1 ${primary}` }),
+      await serverOptions(servers, replica, { replicaof: `127.0.0.1 ${primary}`, ...more }),
     );
     const sentinels: number[] = [];
     for (let n = 0; n < 3; n++) {

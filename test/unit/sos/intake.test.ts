@@ -56,6 +56,7 @@ function setUp(now: () => number = () => 1_000_000) {
       return { alertId, status: 'active', acceptedAt, how, replicated: redis.replicated };
     },
     refuseWaiting() {},
+    async queued() {},
     async ping() {
       redis.pings++;
       if (redis.silent) throw new Error('silent');
@@ -71,7 +72,10 @@ function setUp(now: () => number = () => 1_000_000) {
     async tellContacts({ press: { alertId } }, note) {
       redis.told.push(alertId);
       await note('c1', state({ status: 'sent' }));
+      return true;
     },
+    onQueued() {},
+    onDrained() {},
     count: (event, how) => redis.counted.push(`${event} ${how}`),
     logger,
     now,
