@@ -72,9 +72,13 @@ async function readText(req: Request, limit: number): Promise<string> {
   for await (const chunk of req.iterator({ destroyOnReturn: false })) {
     if (!(chunk instanceof Buffer)) continue;
     size += chunk.length;
-    // Node reads and drops the rest once the refusal is sent: the connection stays good for the next press
-    if (size > limit) throw new AppError('PAYLOAD_TOO_LARGE');
+    if (size > limit) break;
     chunks.push(chunk);
+  }
+  if (size > limit) {
+    // The rest is read and dropped, or a client that is still sending would never see the answer
+    req.resume();
+    throw new AppError('PAYLOAD_TOO_LARGE');
   }
   return Buffer.concat(chunks).toString('utf8');
 }
