@@ -6,7 +6,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import helmet from 'helmet';
 import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
-import { contracts } from '../../contracts/index.ts';
+import { type ActionContract, contracts } from '../../contracts/index.ts';
 import { clientIp } from '../../lib/client-ip.ts';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
@@ -144,14 +144,18 @@ function answerStatus(
   return data;
 }
 
-/** Routes are known while some node offers their service: without one, nobody can tell that there is no such route. */
+/**
+ * Routes are known while some node offers their service: without one, nobody can tell that there is no such route. What
+ * has routes has summaries.
+ */
 function mayBeAway(broker: ServiceBroker): boolean {
   if (!broker.transit) return false;
   const here = new Set(
     broker.registry.getServiceList({ onlyAvailable: true }).map(({ name }: { name: string }) => name),
   );
   return Object.entries(contracts).some(
-    ([name, { actions }]) => Object.keys(actions).length > 0 && !here.has(name),
+    ([name, { actions }]) =>
+      Object.values<ActionContract>(actions).some(({ summary }) => summary !== undefined) && !here.has(name),
   );
 }
 
