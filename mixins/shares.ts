@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Redis } from 'ioredis';
+import type { Redis, Result } from 'ioredis';
 import type { Service } from 'moleculer';
 import { brokerConfig } from '../lib/broker-config.ts';
 import type { Mixin } from '../lib/define-service.ts';
@@ -99,7 +99,15 @@ for i = 2, #KEYS do
   end
 end`;
 
+declare module 'ioredis' {
+  interface RedisCommander<Context> {
+    createShare(...args: (string | number)[]): Result<number | null, Context>;
+  }
+}
+
 function sharesOn(redis: Redis, publicUrl: string): Shares {
+  // A burst of alerts makes thousands at once: by its hash, the script is not sent each time
+  redis.defineCommand('createShare', { numberOfKeys: 2, lua: createScript });
   async function read(hash: string): Promise<Share | null> {
     const { tripId, alertId, userId, createdAt, expiresAt } = await redis.hgetall(shareKey(hash));
     if (!userId) return null;
@@ -121,7 +129,7 @@ function sharesOn(redis: Redis, publicUrl: string): Shares {
       const token = newToken();
       const hash = hashOf(token);
       const keys = [shareKey(hash), indexKey(alertId || tripId)];
-      const expiresAt = await redis.eval(createScript, 2, ...keys, hash, ttlMs, max, tripId, alertId, userId);
+      const expiresAt = await redis.createShare(...keys, hash, ttlMs, max, tripId, alertId, userId);
       if (typeof expiresAt !== 'number') throw new AppError('TOO_MANY_SHARES');
       return { token, url: `${publicUrl}/share/${token}`, expiresAt, hash };
     },

@@ -67,11 +67,13 @@ const numberOrNull = (text: string | undefined): number | null => (text === unde
 /** A hash of scripts.ts as a record; null when there is none. Written by us alone, so its shape is known. */
 export function parseAlert(alertId: string, hash: Record<string, string>): AlertRecord | null {
   if (hash.doc === undefined || hash.status === undefined || hash.userId === undefined) return null;
-  const messages = Object.entries(hash).flatMap(([field, json]) => {
-    const [, purpose, contact] = /^m:(raised|over):(.+)$/.exec(field) ?? [];
-    if (!purpose || !contact) return [];
-    return [{ purpose: purpose as Purpose, contact, state: JSON.parse(json) as MessageState }];
-  });
+  const messages: AlertRecord['messages'] = [];
+  for (const field of Object.keys(hash)) {
+    if (!field.startsWith('m:')) continue;
+    const [, purpose, contact = ''] = field.split(':');
+    const state = JSON.parse(hash[field] ?? '') as MessageState;
+    messages.push({ purpose: purpose as Purpose, contact, state });
+  }
   return {
     alertId,
     press: JSON.parse(hash.doc) as Press,

@@ -24,13 +24,17 @@ export interface IntakeParts {
   journal: Journal | undefined;
   /** The last known position on a trip, if that can be had quickly. */
   lastKnown: (tripId: string) => Promise<AlertLocation | null>;
-  /** Queues the processing of new alerts. A hint: the sweep finds what it misses. */
+  /** Queues what new alerts need, their messages first of all; resolves when that is safe. The sweep finds what it misses. */
   queue: (alertIds: string[]) => Promise<void>;
+  /** An alert is done as far as waiting for it goes: safe, seen by admins, its messages safely queued. ms since it was accepted. */
+  onQueued: (tookMs: number) => void;
   /** Texts the contacts of a press from this very process, noting each message; never rejects. */
   tellContacts: (
     waiting: Waiting,
     note: (contact: string, state: MessageState) => Promise<void>,
   ) => Promise<void>;
+  /** The SOS Redis has a press that was in the journal. */
+  onDrained: (accepted: Accepted, userId: string) => void;
   count: (event: 'accepted' | 'journaled' | 'drained' | 'refused', how: string) => void;
   logger: Log;
   now: () => number;
@@ -60,8 +64,9 @@ const before = async <T>(ms: number, answer: Promise<T>, otherwise: T): Promise<
 export class Intake {
   readonly #parts: IntakeParts;
   #silent = false;
-  #group: string[] = [];
+  #group: Accepted[] = [];
   #groupTimer: NodeJS.Timeout | undefined;
+  readonly #queueing = new Set<Promise<void>>();
   #probe: NodeJS.Timeout | undefined;
   #trying: Promise<void> | undefined;
   /** Presses in the journal that the SOS Redis has too, though no replica has confirmed it. */
@@ -123,13 +128,14 @@ export class Intake {
     clearTimeout(this.#probe);
     this.#queueGroup();
     await this.#trying;
+    await Promise.all(this.#queueing);
     await Promise.all(this.#telling.values());
   }
 
   async #takeByRedis(press: Press): Promise<Accepted> {
     const taken = await this.#parts.records.take(press);
     this.#parts.count('accepted', taken.how);
-    if (taken.how === 'new') this.#enqueue(taken.alertId);
+    if (taken.how === 'new') this.#enqueue(taken);
     if (!taken.replicated) {
       // It is there, but only once: the disk holds it too until a replica has it
       this.#unconfirmed.add(press.alertId);
@@ -158,8 +164,8 @@ export class Intake {
     }
   }
 
-  #enqueue(alertId: string): void {
-    this.#group.push(alertId);
+  #enqueue(accepted: Accepted): void {
+    this.#group.push(accepted);
     if (this.#group.length >= maxPerJob) this.#queueGroup();
     else this.#groupTimer ??= setTimeout(() => this.#queueGroup(), groupMs);
   }
@@ -167,14 +173,24 @@ export class Intake {
   #queueGroup(): void {
     clearTimeout(this.#groupTimer);
     this.#groupTimer = undefined;
-    const ids = this.#group;
+    const group = this.#group;
     this.#group = [];
-    if (ids.length === 0) return;
-    this.#parts
-      .queue(ids)
+    if (group.length === 0) return;
+    const queued: Promise<void> = this.#queueNow(group)
       .catch((error: unknown) =>
-        this.#parts.logger.warn('Alerts wait for the sweep', { alerts: ids.length, error }),
-      );
+        this.#parts.logger.warn('Alerts wait for the sweep', { alerts: group.length, error }),
+      )
+      .finally(() => this.#queueing.delete(queued));
+    this.#queueing.add(queued);
+  }
+
+  async #queueNow(group: readonly Accepted[]): Promise<void> {
+    const { queue, records, onQueued, now } = this.#parts;
+    const ids = group.map(({ alertId }) => alertId);
+    await queue(ids);
+    const at = now();
+    for (const { acceptedAt } of group) onQueued(at - acceptedAt);
+    await records.queued(ids);
   }
 
   /** From here on presses go to the journal, until a probe is answered and the journal has been drained. */
@@ -234,7 +250,10 @@ export class Intake {
     try {
       const states = [...sent].map(([contact, state]) => ({ contact, state }));
       const taken = await records.take(press, states);
-      if (taken.how === 'new') this.#enqueue(taken.alertId);
+      if (taken.how === 'new') {
+        this.#enqueue(taken);
+        this.#parts.onDrained(taken, press.userId);
+      }
       if (!taken.replicated) {
         this.#unconfirmed.add(press.alertId);
         return true;

@@ -1,9 +1,11 @@
-/** From an alert to the jobs that it needs: database, devices and messages in parallel, each timed, with its own deadline. */
-import type { AlertStatus } from '../../contracts/sos.ts';
+/**
+ * From an alert to the jobs that it needs. The database's copy is written beside, each step timed; admins have the alert since it
+ * was taken.
+ */
 import type { Log } from '../../lib/context.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import type { Card } from '../../mixins/cards.ts';
-import { type AlertRecord, messageField, viewOf } from './alert-record.ts';
+import { type AlertRecord, messageField } from './alert-record.ts';
 import { openContacts, queued } from './contact-messages.ts';
 import { dutiesOf } from './duties.ts';
 import type { Follow, FollowJob, JobToAdd } from './follow-jobs.ts';
@@ -20,16 +22,15 @@ export interface PlannerParts {
   cardOf(userId: string): Promise<Pick<Card, 'name' | 'contacts' | 'pin' | 'duressPin'>>;
   /** A link that follows the raiser without a login. */
   linkOf(record: AlertRecord): Promise<string>;
-  tellRaiser(told: { alertId: string; userId: string; status: AlertStatus }): Promise<void>;
   follow: Follow;
   now: () => number;
 }
 
 /** Alerts whose messages go in one job: enough to keep a worker busy, few enough that a killed one loses little time. */
 const alertsPerSend = 25;
-/** Steps that are late are left behind, ms: the database's part is done again by the sweep. */
-const deadlineMs = { db: 5000, devices: 1000 } as const;
-const maxBeside = 8;
+/** The database's step is left behind after so long, and begins so long after the one before; the sweep does the rest, ms. */
+const dbDeadlineMs = 5000;
+const dbPauseMs = 200;
 
 /** What planning an alert came to: `null` when whom to tell could not be found out yet. */
 interface Planned extends Plan {
@@ -38,25 +39,25 @@ interface Planned extends Plan {
 
 export class Planner {
   readonly #parts: PlannerParts;
-  readonly #beside = new Set<Promise<void>>();
+  #beside: Promise<void> | undefined;
+  #notBefore = 0;
 
   constructor(parts: PlannerParts) {
     this.#parts = parts;
   }
 
   /**
-   * Rejects only when what the alerts need is not safely queued, and resolves as soon as it is: the other steps run beside it
-   * and hold up nothing. `project` writes the alerts to the database.
+   * Rejects only when what the alerts need is not safely queued, and resolves as soon as it is. `project` writes the alerts to
+   * the database, beside it.
    */
   async process(records: AlertRecord[], project: () => Promise<void>): Promise<void> {
-    this.#aside('db', deadlineMs.db, project);
-    this.#aside('devices', deadlineMs.devices, () => this.#tellRaisers(records));
+    this.#aside('db', project);
     await this.#timed('messages', () => this.#queue(records));
   }
 
-  /** Resolves when the steps that run beside are done, or late. */
+  /** Resolves when the step that runs beside is done, or late. */
   async settled(): Promise<void> {
-    await Promise.all(this.#beside);
+    await this.#beside;
   }
 
   async #timed(step: string, work: () => Promise<void>): Promise<void> {
@@ -68,33 +69,24 @@ export class Planner {
     }
   }
 
-  /** A step that must not hold up or fail the messages. While many are under way it is left to the sweep. */
-  #aside(step: string, withinMs: number, work: () => Promise<void>): void {
-    if (this.#beside.size >= maxBeside) return;
+  /** The database's step must not hold up or fail the messages. In a burst most of it is left to the sweep. */
+  #aside(step: string, work: () => Promise<void>): void {
+    if (this.#beside || performance.now() < this.#notBefore) return;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(new Error(`Not done in ${withinMs} ms`)), withinMs);
+      timer = setTimeout(() => reject(new Error(`Not done in ${dbDeadlineMs} ms`)), dbDeadlineMs);
     });
-    const beside: Promise<void> = Promise.race([this.#timed(step, work), late])
+    this.#beside = Promise.race([this.#timed(step, work), late])
       .catch((error: unknown) => this.#parts.logger.warn('A step of an SOS is late', { step, error }))
       .finally(() => {
         clearTimeout(timer);
-        this.#beside.delete(beside);
+        this.#beside = undefined;
+        this.#notBefore = performance.now() + dbPauseMs;
       });
-    this.#beside.add(beside);
-  }
-
-  async #tellRaisers(records: readonly AlertRecord[]): Promise<void> {
-    await Promise.all(
-      records.map((record) => {
-        const { alertId, userId } = record;
-        return this.#parts.tellRaiser({ alertId, userId, status: viewOf(record) });
-      }),
-    );
   }
 
   async #queue(records: readonly AlertRecord[]): Promise<void> {
-    const { records: kept, follow, now, metrics } = this.#parts;
+    const { records: kept, follow, now } = this.#parts;
     const planned = (await Promise.all(records.map((record) => this.#plan(record)))).filter(
       (plan) => plan !== null,
     );
@@ -102,8 +94,6 @@ export class Planner {
     await kept.plan(planned, now());
     await follow(this.#jobsOf(planned));
     await kept.clear(planned.map(({ record }) => record));
-    for (const { record } of planned)
-      if (!record.planned) metrics.observe('sos.done.time', now() - record.acceptedAt);
     await Promise.all(planned.map((plan) => this.#sayNoContacts(plan)));
   }
 

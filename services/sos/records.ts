@@ -207,6 +207,16 @@ export class SosRecords {
     if (plans.length > 0) unwrap(await pipeline.exec());
   }
 
+  /** The first job of these alerts is safely queued: they leave the index, unless something has come up since. */
+  async queued(ids: readonly string[]): Promise<void> {
+    if (ids.length > 0) await this.#redis.sosQueued(sosKeys.unprocessed, ...ids);
+  }
+
+  /** These alerts' job is lost: the sweep finds them. */
+  async unqueued(ids: readonly string[], at: number): Promise<void> {
+    if (ids.length > 0) await this.#redis.zadd(sosKeys.unprocessed, 'LT', ...ids.flatMap((id) => [at, id]));
+  }
+
   /** What these alerts needed, when they were read, is queued. */
   async clear(records: readonly AlertRecord[]): Promise<void> {
     const pipeline = this.#redis.pipeline();

@@ -67,7 +67,7 @@ if open and redis.call('EXISTS', 'sos:alert:' .. open) == 1 then
 end
 local card = redis.call('HMGET', KEYS[4], 'name', 'contacts', 'pin', 'duressPin')
 redis.call('HSET', KEYS[1], 'doc', ARGV[5], 'userId', ARGV[2], 'tripId', ARGV[3], 'acceptedAt', at, 'status', 'active',
-  'location', ARGV[6], 'presses', 1)
+  'location', ARGV[6], 'presses', 1, 'version', 1, 'duty', 1)
 -- Without a card whoever processes the alert fills these in
 if card[2] then
   redis.call('HSET', KEYS[1], 'name', card[1], 'contacts', card[2], 'pin', card[3], 'duressPin', card[4])
@@ -77,8 +77,8 @@ redis.call('SET', KEYS[3], id, 'PX', ${openForMs})
 redis.call('ZADD', 'sos:open-alerts', at, id)
 redis.call('ZADD', 'sos:alerts', at, id)
 note(id, ARGV[8])
-changed(id, at)
-duty(id, at)
+redis.call('ZADD', 'sos:unprojected', at, id)
+redis.call('ZADD', 'sos:unprocessed', at, id)
 tell(KEYS[5], 'sos.triggered', at, ARGV[7] .. ',"name":' .. cjson.encode(card[1] or '') .. '}')
 return {id, 'active', at, 'new'}`;
 
@@ -152,11 +152,28 @@ return 'ok'`;
  * of what is not there yet.
  */
 const plan = `${prelude}
-local new = 0
-for i = 4, #ARGV, 2 do new = new + redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
-if new > 0 and ARGV[3] ~= '' then note(ARGV[1], ARGV[3]) end
-if new > 0 then changed(ARGV[1], ARGV[2]) end
-return new`;
+local fields = {}
+for i = 4, #ARGV, 2 do fields[#fields + 1] = ARGV[i] end
+if #fields == 0 then return 0 end
+local known = redis.call('HMGET', KEYS[1], unpack(fields))
+local set = {'HSET', KEYS[1]}
+for n, field in ipairs(fields) do
+  if not known[n] then set[#set + 1] = field; set[#set + 1] = ARGV[3 + 2 * n] end
+end
+if #set == 2 then return 0 end
+redis.call(unpack(set))
+if ARGV[3] ~= '' then note(ARGV[1], ARGV[3]) end
+changed(ARGV[1], ARGV[2])
+return 1`;
+
+/** New alerts are queued. KEYS: index. ARGV: ids. What has come up since an alert was taken stays to be done. */
+const queuedScript = `
+local done = {'ZREM', KEYS[1]}
+for _, id in ipairs(ARGV) do
+  if redis.call('HGET', 'sos:alert:' .. id, 'duty') == '1' then done[#done + 1] = id end
+end
+if #done == 2 then return 0 end
+return redis.call(unpack(done))`;
 
 /** What an alert needed is queued. KEYS: alert. ARGV: id, the duty that was seen: what has come up since stays to be done. */
 const clear = `
@@ -202,6 +219,7 @@ declare module 'ioredis' {
     sosWrongPin(...args: Arg[]): Result<number, Context>;
     sosLocate(...args: Arg[]): Result<string, Context>;
     sosPlan(...args: Arg[]): Result<number, Context>;
+    sosQueued(...args: Arg[]): Result<number, Context>;
     sosClear(...args: Arg[]): Result<number, Context>;
     sosClaim(...args: Arg[]): Result<string, Context>;
     sosOutcome(...args: Arg[]): Result<number, Context>;
@@ -217,6 +235,7 @@ export function defineScripts(redis: Redis): void {
   redis.defineCommand('sosWrongPin', { numberOfKeys: 2, lua: wrongPin });
   redis.defineCommand('sosLocate', { numberOfKeys: 2, lua: locate });
   redis.defineCommand('sosPlan', { numberOfKeys: 1, lua: plan });
+  redis.defineCommand('sosQueued', { numberOfKeys: 1, lua: queuedScript });
   redis.defineCommand('sosClear', { numberOfKeys: 1, lua: clear });
   redis.defineCommand('sosClaim', { numberOfKeys: 1, lua: claim });
   redis.defineCommand('sosOutcome', { numberOfKeys: 2, lua: outcome });

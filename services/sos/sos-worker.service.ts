@@ -60,13 +60,6 @@ function registerMetrics(metrics: MetricRegistry): void {
     description: 'Time of each step in processing a group of alerts',
   });
   metrics.register({
-    type: 'histogram',
-    name: 'sos.done.time',
-    unit: 'ms',
-    quantiles: true,
-    description: 'From acceptance until every message of an alert is safely queued',
-  });
-  metrics.register({
     type: 'counter',
     name: 'sos.swept.total',
     description: 'Alerts that the sweep had to queue',
@@ -92,7 +85,9 @@ export default defineService({
         await planner.process(found, () => service.project(found));
       },
       async onExhausted(job, error) {
+        const { records } = (this as typeof this & Inside).parts();
         this.logger.error('Alerts wait for the sweep', { alerts: job.data.ids.length, error });
+        await records.unqueued(job.data.ids, Date.now());
       },
     }),
     producer<FollowJob, 'following'>(followQueue),
@@ -136,8 +131,6 @@ export default defineService({
             const subject = tripId === null ? { alertId } : { alertId, tripId };
             return (await this.shares.create({ userId, ttlMs: linkForMs, ...subject })).url;
           },
-          tellRaiser: ({ alertId, userId, status }) =>
-            this.emit('sos.updated', { alertId, userId, status, at: Date.now() }),
         }),
       };
     },
@@ -168,9 +161,12 @@ export default defineService({
 
     async projectWaiting(): Promise<void> {
       const records = this.parts().records;
-      const ids = await records.unprojected(projectAtOnce);
-      const found = await records.readMany(ids);
-      await this.project(found.filter((record) => record !== null));
+      for (;;) {
+        const ids = await records.unprojected(projectAtOnce);
+        const found = await records.readMany(ids);
+        await this.project(found.filter((record) => record !== null));
+        if (ids.length < projectAtOnce || this.timer === undefined) return;
+      }
     },
 
     /** Queues alerts whose job was lost between the answer and the queue. */

@@ -355,6 +355,13 @@ export default defineService({
       name: 'sos.journal.size',
       description: 'Presses on this machine that the SOS Redis has not confirmed',
     });
+    metrics.register({
+      type: 'histogram',
+      name: 'sos.done.time',
+      unit: 'ms',
+      quantiles: true,
+      description: 'From acceptance until every message of an alert is safely queued',
+    });
     this.sealer = sealerOf(config);
     this.providers = createSosProviders(config);
     // Refuses at once what cannot be sent: then the journal takes it
@@ -376,6 +383,8 @@ export default defineService({
       journal,
       lastKnown: (tripId) => lastKnown(this.redis, tripId, Date.now()),
       queue: (ids) => this.processing.add({ ids }, { jobId: `new:${ids[0]}` }),
+      onDrained: ({ alertId, status }, userId) => this.tellRaiser({ alertId, userId }, status),
+      onQueued: (tookMs) => metrics.observe('sos.done.time', tookMs),
       tellContacts: (waiting, note) => this.tellContacts(waiting, note),
       count: (event, how) => {
         metrics.increment('sos.intake.total', { event, how });
