@@ -152,7 +152,12 @@ describe('the configuration', () => {
       /SECRET$|TOKEN$|KEYS?$|PASSWORD$|CREDENTIALS?$/.test(key),
     );
     expect(sounding.map(({ key }) => key)).toEqual(
-      expect.arrayContaining(['SESSION_SECRET', 'TWILIO_AUTH_TOKEN', 'MSG91_AUTH_KEY', 'PAGERDUTY_ROUTING_KEY']),
+      expect.arrayContaining([
+        'SESSION_SECRET',
+        'TWILIO_AUTH_TOKEN',
+        'MSG91_AUTH_KEY',
+        'PAGERDUTY_ROUTING_KEY',
+      ]),
     );
     for (const { key, description } of sounding) {
       if (fixed.has(key)) expect(description).toContain('Can never change');

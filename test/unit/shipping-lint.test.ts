@@ -194,7 +194,8 @@ describe('compose.yaml', () => {
   });
 
   test('has its secrets in files that git and the image never see', () => {
-    for (const { file } of Object.values(compose.secrets)) expect(file).toMatch(/^\.\/secrets\/[a-z][a-z0-9_]*$/);
+    for (const { file } of Object.values(compose.secrets))
+      expect(file).toMatch(/^\.\/secrets\/[a-z][a-z0-9_]*$/);
     expect(readFileSync('.gitignore', 'utf8')).toMatch(/^\/?secrets\/?$/m);
   });
 

@@ -222,8 +222,8 @@ describe('compose.yaml', () => {
     expect(directory).toMatch(/^\/var\/lib\//);
     const taking = ['api', 'gateway', 'sos'];
     for (const name of names) {
-      const [hostname, volumes] = ['hostname', 'volumes'].map((key) =>
-        new RegExp(`^${key}: (.*)$`, 'm').exec(services.get(name) ?? '')?.[1],
+      const [hostname, volumes] = ['hostname', 'volumes'].map(
+        (key) => new RegExp(`^${key}: (.*)$`, 'm').exec(services.get(name) ?? '')?.[1],
       );
       expect([name, hostname, volumes]).toEqual(
         taking.includes(name)
