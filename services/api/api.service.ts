@@ -21,9 +21,11 @@ import type { RedisConnection } from '../../lib/redis-client.ts';
 import { isHostile } from '../../lib/validate.ts';
 import { feedReader } from '../../mixins/feed-reader.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
+import { type Shedding, shedding } from '../../mixins/shedding.ts';
 import { docsRoutes } from './docs-routes.ts';
 import { EventStreams } from './event-streams.ts';
 import { letGo } from './let-go.ts';
+import { shedRequests } from './shed-requests.ts';
 
 /** What moleculer-web passes to its hooks, as far as it is used here. */
 interface Request extends IncomingMessage {
@@ -229,6 +231,13 @@ const eventStreams: Mixin<{ eventStreams: EventStreams }> = {
   },
 };
 
+/** Before everything that moleculer-web does with a request. */
+const sosFirst: Mixin = {
+  created(this: { server: Server; shedding: Shedding }) {
+    shedRequests(this.server, this.shedding, (req, res) => secure(req, res, () => undefined));
+  },
+};
+
 /** Routes are complete when the broker says it is up; moleculer-web alone would be half a second late. */
 const routesAtStart = {
   events: {
@@ -244,7 +253,16 @@ const finishWithinMs = 2000;
 export default defineService({
   name: 'api',
   // The last is made and started first, and stopped last: Redis is there before the door opens, and until it has closed
-  mixins: [gateway, routesAtStart as Mixin, limits, eventStreams, feedReader(), sessions()],
+  mixins: [
+    sosFirst,
+    gateway,
+    routesAtStart as Mixin,
+    limits,
+    eventStreams,
+    feedReader(),
+    sessions(),
+    shedding('rest'),
+  ],
 
   settings: (config) => ({
     port: config.apiPort,

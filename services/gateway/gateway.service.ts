@@ -16,6 +16,7 @@ import { feedReader } from '../../mixins/feed-reader.ts';
 import { connectSubscriber, untilReady } from '../../mixins/redis.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { shares } from '../../mixins/shares.ts';
+import { shedding } from '../../mixins/shedding.ts';
 import { type AdminSocket, adminNamespace, serveAdmins } from './admin-namespace.ts';
 import { followAlerts } from './alert-fanout.ts';
 import { answerEvents } from './answer-events.ts';
@@ -45,7 +46,7 @@ const tokenOf = ({ token }: Record<string, unknown>) => (typeof token === 'strin
 
 export default defineService({
   name: 'gateway',
-  mixins: [socketIo, sessions(), shares(), feedReader()],
+  mixins: [socketIo, sessions(), shares(), feedReader(), shedding('socket')],
   state: () => ({
     // moleculer-io takes this one; its own would listen on every address and make a taken port an uncaught error
     server: createServer((_request, response) => response.writeHead(404).end()),
@@ -114,6 +115,7 @@ export default defineService({
       if (!this.parts) throw new AppError('UNAVAILABLE');
       answerEvents(socket, {
         parts: this.parts,
+        sheds: (event) => this.shedding.refuses(event),
         maxBytes: this.config.socketPayloadKb * 1024,
         onRefused: (event, { code, requestId }, error) => {
           metrics.increment('gateway.refused.total', { event, code });

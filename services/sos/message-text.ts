@@ -8,11 +8,18 @@ const maxSegments = 2;
 export const mapUrl = ({ lat, lng }: Pick<AlertLocation, 'lat' | 'lng'>): string =>
   `https://maps.google.com/?q=${lat.toFixed(5)},${lng.toFixed(5)}`;
 
-const plainName = (name: string): string => name.replace(/\s+/g, ' ').trim() || 'Somebody who named you';
+/** No name of more characters fits, whatever they are. */
+const longest = 320;
+
+const plainName = (name: string): string =>
+  name
+    .slice(0, 2 * longest)
+    .replace(/\s+/g, ' ')
+    .trim() || 'Somebody who named you';
 
 /** `build` with as much of the name as fits; a name that no alphabet can shorten enough is left out. */
 function fit(name: string, build: (name: string) => string): string {
-  const letters = Array.from(plainName(name));
+  const letters = Array.from(plainName(name)).slice(0, longest);
   for (let length = letters.length; length > 0; length--) {
     const text = build(letters.slice(0, length).join('').trimEnd());
     if (countSegments(text).segments <= maxSegments) return text;

@@ -5,8 +5,8 @@
 import type { Log } from '../../lib/context.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import type { Card } from '../../mixins/cards.ts';
-import { type AlertRecord, messageField } from './alert-record.ts';
-import { openContacts, queued } from './contact-messages.ts';
+import { type AlertRecord, messageField, queued } from './alert-record.ts';
+import { openContacts } from './contact-messages.ts';
 import { dutiesOf } from './duties.ts';
 import type { Follow, FollowJob, JobToAdd } from './follow-jobs.ts';
 import type { Plan, SosRecords } from './records.ts';
@@ -138,10 +138,10 @@ export class Planner {
   #jobsOf(planned: readonly Planned[]): JobToAdd<FollowJob>[] {
     const { now, escalateAfterMs } = this.#parts;
     const jobs: JobToAdd<FollowJob>[] = [];
-    const fresh = planned.flatMap(({ record, hasContacts }) =>
-      dutiesOf(record).plan && !record.press.drill ? [{ record, hasContacts }] : [],
-    );
-    const told = fresh.flatMap(({ record, hasContacts }) => (hasContacts ? [record.alertId] : []));
+    const told = planned.flatMap(({ record, hasContacts }) => {
+      const { plan, tell } = dutiesOf(record);
+      return (plan ? hasContacts && !record.press.drill : tell) ? [record.alertId] : [];
+    });
     for (let start = 0; start < told.length; start += alertsPerSend) {
       const ids = told.slice(start, start + alertsPerSend);
       jobs.push({
@@ -149,16 +149,15 @@ export class Planner {
         options: { jobId: `raised:${ids[0]}:${ids.length}` },
       });
     }
-    const [first] = fresh;
+    const watched = planned.map(({ record }) => record).filter((record) => dutiesOf(record).watch);
+    const [first] = watched;
     if (first) {
-      const ids = fresh.map(({ record }) => record.alertId);
-      const delay = Math.max(
-        0,
-        Math.max(...fresh.map(({ record }) => record.acceptedAt)) + escalateAfterMs - now(),
-      );
+      const ids = watched.map(({ alertId }) => alertId);
+      const newest = Math.max(...watched.map(({ acceptedAt }) => acceptedAt));
+      const delay = Math.max(0, newest + escalateAfterMs - now());
       jobs.push({
         data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
-        options: { jobId: `wake:${first.record.alertId}:${ids.length}`, delay },
+        options: { jobId: `wake:${first.alertId}:${ids.length}`, delay },
       });
     }
     for (const { record } of planned) {
