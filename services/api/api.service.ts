@@ -6,7 +6,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import helmet from 'helmet';
 import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
-import { contracts } from '../../contracts/index.ts';
+import { type ActionContract, contracts } from '../../contracts/index.ts';
 import { clientIp } from '../../lib/client-ip.ts';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
@@ -74,9 +74,13 @@ async function readText(req: Request, limit: number): Promise<string> {
   for await (const chunk of req.iterator({ destroyOnReturn: false })) {
     if (!(chunk instanceof Buffer)) continue;
     size += chunk.length;
-    // Node reads and drops the rest once the refusal is sent: the connection stays good for the next press
-    if (size > limit) throw new AppError('PAYLOAD_TOO_LARGE');
+    if (size > limit) break;
     chunks.push(chunk);
+  }
+  if (size > limit) {
+    // The rest is read and dropped, or a client that is still sending would never see the answer
+    req.resume();
+    throw new AppError('PAYLOAD_TOO_LARGE');
   }
   return Buffer.concat(chunks).toString('utf8');
 }
@@ -142,14 +146,18 @@ function answerStatus(
   return data;
 }
 
-/** Routes are known while some node offers their service: without one, nobody can tell that there is no such route. */
+/**
+ * Routes are known while some node offers their service: without one, nobody can tell that there is no such route. What
+ * has routes has summaries.
+ */
 function mayBeAway(broker: ServiceBroker): boolean {
   if (!broker.transit) return false;
   const here = new Set(
     broker.registry.getServiceList({ onlyAvailable: true }).map(({ name }: { name: string }) => name),
   );
   return Object.entries(contracts).some(
-    ([name, { actions }]) => Object.keys(actions).length > 0 && !here.has(name),
+    ([name, { actions }]) =>
+      Object.values<ActionContract>(actions).some(({ summary }) => summary !== undefined) && !here.has(name),
   );
 }
 

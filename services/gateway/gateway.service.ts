@@ -42,6 +42,8 @@ const socketIo: Mixin<{ io: Server }> = {
   actions: { call: false, broadcast: false, getClients: false },
 };
 
+const tokenOf = ({ token }: Record<string, unknown>) => (typeof token === 'string' ? token : undefined);
+
 export default defineService({
   name: 'gateway',
   mixins: [socketIo, sessions(), shares(), feedReader(), shedding('socket')],
@@ -86,19 +88,21 @@ export default defineService({
     /** Called by moleculer-io for every handshake; what it throws refuses the connection. */
     async socketAuthorize(socket: ClientSocket): Promise<void> {
       try {
-        socket.data = await this.identify(socket.handshake.auth);
+        socket.data = await this.identify(tokenOf(socket.handshake.auth));
       } catch (error) {
         throw refusalOf(error);
       }
     },
 
-    /**
-     * Who a handshake's token belongs to, with the limits of a new connection. Whoever cannot be looked up right now is let
-     * in too: for an SOS alone (answer-events.ts).
-     */
-    async identify({ token }: Record<string, unknown>): Promise<SocketState> {
-      const caller = await this.sessions.admit(typeof token === 'string' ? token : undefined);
+    /** Whoever cannot be looked up right now is let in too: for an SOS alone (answer-events.ts). */
+    async identify(token: string | undefined): Promise<SocketState> {
+      const caller = await this.sessions.admit(token);
       if (caller.standing === 'ended') throw new AppError('UNAUTHENTICATED');
+      return this.newState(token, caller);
+    },
+
+    /** A connection with its limits. */
+    newState(token: string | undefined, caller: SocketState['caller']): SocketState {
       const { socketEventsPerS, socketEventsBurst } = this.config;
       const now = Date.now();
       const bucket = new TokenBucket(socketEventsPerS, socketEventsBurst, now);
@@ -297,9 +301,8 @@ export default defineService({
     serveAdmins(this.io, {
       feed: this.feedReader,
       identify: async (socket) => {
-        const state = await this.identify(socket.handshake.auth);
-        if (state.caller.standing !== 'unknown') return state;
-        throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
+        const token = tokenOf(socket.handshake.auth);
+        return this.newState(token, await this.sessions.resolve(token));
       },
       onRefused: (event, code) => metrics.increment('gateway.refused.total', { event, code }),
       logger,
