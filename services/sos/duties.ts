@@ -3,12 +3,8 @@ import { isOver } from './alert-state.ts';
 
 /** What an alert needs done, as it is now. Doing it twice changes nothing, so this may be asked at any time. */
 export interface Duties {
-  /** Its contacts are to be told, and its 30 s begin. Not yet looked up. */
+  /** Its contacts are to be told, and its 30 s begin: true until that is queued. */
   plan: boolean;
-  /** Contacts that were looked up wait for their first message: its job may have been lost on the way to the queue. */
-  tell: boolean;
-  /** Its 30 s run. */
-  watch: boolean;
   /** Contacts (by key) who were told of it and have to hear that it is over. */
   tellOver: string[];
   /** Somebody has to be woken at once. */
@@ -30,10 +26,6 @@ export function dutiesOf(record: AlertRecord): Duties {
   for (const { purpose, contact } of record.messages) if (purpose === 'over') told.delete(contact);
   return {
     plan: !record.planned,
-    tell:
-      !over &&
-      record.messages.some(({ purpose, state }) => purpose === 'raised' && state.status === 'queued'),
-    watch: record.status === 'active' && !record.press.drill && !record.paged,
     tellOver: endIsTold(record) ? [...told] : [],
     wake: record.duressAt !== null && !over && !record.press.drill && !record.paged,
     pager: !record.paged || record.status === 'active' ? null : over ? 'resolve' : 'acknowledge',

@@ -143,10 +143,8 @@ export class Planner {
   #jobsOf(planned: readonly Planned[]): JobToAdd<FollowJob>[] {
     const { now, escalateAfterMs } = this.#parts;
     const jobs: JobToAdd<FollowJob>[] = [];
-    const told = planned.flatMap(({ record, hasContacts }) => {
-      const { plan, tell } = dutiesOf(record);
-      return (plan ? hasContacts && !record.press.drill : tell) ? [record.alertId] : [];
-    });
+    const fresh = planned.filter(({ record }) => dutiesOf(record).plan && !record.press.drill);
+    const told = fresh.flatMap(({ record, hasContacts }) => (hasContacts ? [record.alertId] : []));
     for (let start = 0; start < told.length; start += alertsPerSend) {
       const ids = told.slice(start, start + alertsPerSend);
       jobs.push({
@@ -154,10 +152,9 @@ export class Planner {
         options: { jobId: `raised:${groupId(ids)}` },
       });
     }
-    const watched = planned.map(({ record }) => record).filter((record) => dutiesOf(record).watch);
-    if (watched.length > 0) {
-      const ids = watched.map(({ alertId }) => alertId);
-      const newest = Math.max(...watched.map(({ acceptedAt }) => acceptedAt));
+    if (fresh.length > 0) {
+      const ids = fresh.map(({ record }) => record.alertId);
+      const newest = Math.max(...fresh.map(({ record }) => record.acceptedAt));
       const delay = Math.max(0, newest + escalateAfterMs - now());
       jobs.push({
         data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },

@@ -138,13 +138,13 @@ describe('planning', () => {
     const id = await raise(workers, 'a');
     workers.world.queueIsAway = true;
     await expect(plan(workers, [id])).rejects.toThrow('away');
-    expect((await workers.records.read(id))?.planned).toBe(true);
+    expect((await workers.records.read(id))?.planned).toBe(false);
     expect(await workers.records.unprocessed(Number.MAX_SAFE_INTEGER, 10)).toEqual([id]);
     workers.world.queueIsAway = false;
     await plan(workers, [id]);
     expect(workers.world.jobs.map(({ options }) => options.jobId)).toEqual([
-      `raised:${id}:1`,
-      `wake:${id}:1`,
+      expect.stringMatching(/^raised:/),
+      expect.stringMatching(/^wake:/),
     ]);
     expect(await workers.records.unprocessed(Number.MAX_SAFE_INTEGER, 10)).toEqual([]);
     await runAll(workers, ['send']);

@@ -28,14 +28,9 @@ describe('what an alert needs done', () => {
   test('a drill reaches nobody outside', () => {
     fc.assert(
       fc.property(anyRecord, (alert) => {
-        const { tell, tellOver, wake, watch } = dutiesOf(alert);
+        const { tellOver, wake } = dutiesOf(alert);
         if (alert.press.drill) {
-          expect({ tell, tellOver, wake, watch }).toEqual({
-            tell: false,
-            tellOver: [],
-            wake: false,
-            watch: false,
-          });
+          expect({ tellOver, wake }).toEqual({ tellOver: [], wake: false });
           expect(needsWaking(alert, 'duress')).toBe(false);
         }
       }),
@@ -65,12 +60,10 @@ describe('what an alert needs done', () => {
     );
   });
 
-  test('what was written down and not queued is found again, until it is tried', () => {
+  test('what was written down and not queued is planned again', () => {
     const messages = [{ purpose: 'raised' as const, contact: 'c1', state: state() }];
-    expect(dutiesOf(record({ messages }))).toMatchObject({ plan: false, tell: true, watch: true });
-    expect(dutiesOf(record({ messages, status: 'cancelled' })).tell).toBe(false);
-    const sent = [{ ...messages[0]!, state: state({ status: 'sent' }) }];
-    expect(dutiesOf(record({ messages: sent, paged: true }))).toMatchObject({ tell: false, watch: false });
+    expect(dutiesOf(record({ messages, planned: false })).plan).toBe(true);
+    expect(dutiesOf(record({ messages, planned: true })).plan).toBe(false);
   });
 
   test('the duress PIN wakes somebody, until there is an incident; the incident follows the alert', () => {
