@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Service } from 'moleculer';
+import type { Server } from 'socket.io';
 import type { Shedding } from '../../mixins/shedding.ts';
 import { activeTrip, aracaju, connectSocket, request } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
@@ -82,6 +83,28 @@ describe('+ everything else sheds load before an SOS does', () => {
       end();
       driving.close();
       riding.close();
+    }
+  });
+
+  test('sockets take turns: an SOS does not wait for what others have sent before it', async () => {
+    const { rider, driver, tripId } = await activeTrip(system);
+    const riding = await connectSocket(system, rider.token);
+    const flooding = await Promise.all(Array.from({ length: 20 }, () => connectSocket(system, driver.token)));
+    try {
+      // In which order the door is handed what has come
+      const handed: string[] = [];
+      const { io } = system.broker.getLocalService('gateway') as unknown as { io: Server };
+      for (const { conn, data } of io.of('/').sockets.values())
+        conn.on('data', () => handed.push((data as { caller: { id: string } }).caller.id));
+      const floods = flooding.flatMap((socket) =>
+        Array.from({ length: 300 }, () => socket.emitWithAck('trip:leave', { tripId })),
+      );
+      expect(await riding.emitWithAck('sos:trigger', { tripId })).toMatchObject({ ok: true });
+      await Promise.all(floods);
+      expect(handed).toHaveLength(floods.length + 1);
+      expect(handed.indexOf(rider.id)).toBeLessThan(floods.length / 3);
+    } finally {
+      for (const socket of [riding, ...flooding]) socket.close();
     }
   });
 });
