@@ -7,12 +7,17 @@ import { eventually } from '../support/eventually.ts';
 import { type System, startSystem } from '../support/system.ts';
 
 /** A door that believes that its event loop is late. */
-function overload(system: System, door: 'api' | 'gateway'): { refused: string[]; end(): void } {
+function overload(system: System, door: 'api' | 'gateway'): { refused: string[]; end: () => void } {
   const { shedding } = system.broker.getLocalService(door) as Service & { shedding: Shedding };
-  const { refuses } = shedding;
+  const refuses = shedding.refuses.bind(shedding);
   const refused: string[] = [];
   shedding.refuses = (what) => refused.push(what) > 0;
-  return { refused, end: () => (shedding.refuses = refuses) };
+  return {
+    refused,
+    end: () => {
+      shedding.refuses = refuses;
+    },
+  };
 }
 
 describe('+ everything else sheds load before an SOS does', () => {
