@@ -376,8 +376,9 @@ const sos: Bench = async ({ quick }) => {
       stdio: ['ignore', 'inherit', 'inherit'],
     });
     children.push(plain);
-    const { queue, close } = bullOn<BaselineAlert>(baselineQueue, server.url);
-    stops.push(close);
+    const plainQueue = bullOn<BaselineAlert>(baselineQueue, server.url);
+    const { queue } = plainQueue;
+    stops.push(() => plainQueue.close());
     const run = async (
       size: number,
       stage: string,
