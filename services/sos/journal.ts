@@ -82,7 +82,7 @@ export class Journal {
     const path = join(directory, `${name}${suffix}`);
     const release = await takeProcessLock(`${path}.lock`);
     try {
-      const journal = new Journal(await open(path, 'a'), path, release);
+      const journal = new Journal(await open(path, 'a', 0o600), path, release);
       // A new file is there after a power cut only if its directory says so
       const folder = await open(directory, 'r');
       try {
