@@ -24,6 +24,7 @@ import { refusalOf } from './handshake.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
 import { ShareDoor, shareNamespace } from './share-namespace.ts';
 import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from './socket-handlers.ts';
+import { takeTurns } from './take-turns.ts';
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
 
@@ -366,6 +367,8 @@ export default defineService({
       this.server.once('error', reject);
       this.server.listen(config.socketPort, config.host, resolve);
     });
+    // engine.io makes its web socket server anew when it begins to listen
+    takeTurns(this.io);
   },
 
   async stopped() {

@@ -39,7 +39,7 @@ const raisers = 20;
 const alertsPerS = 50;
 const contactsEach = 2;
 /** An alert whose contacts have not all been told after so long is lost, ms. */
-const toldWithinMs = 20_000;
+const toldWithinMs = 45_000;
 
 const node = ['--disable-warning=ExperimentalWarning', '--disable-warning=DEP0174'];
 
@@ -195,18 +195,18 @@ const overload: Bench = async ({ quick }) => {
 
     const driving: FloodOrder['drivers'] = [];
     for (let n = 0; n < drivers; n += 5) {
-      const made = await Promise.all(Array.from({ length: 5 }, () => activeTrip(doors)));
+      const made = await Promise.all(Array.from({ length: 5 }, () => activeTrip(plain)));
       driving.push(...made.map(({ driver, tripId }) => ({ token: driver.token, tripId })));
     }
     const people: User[] = [];
     for (let n = 0; n < raisers; n++) {
-      const user = await signIn(doors);
+      const user = await signIn(plain);
       const contacts = Array.from({ length: contactsEach }, () => ({
         name: 'Friend',
         phone: newPhone(),
         relation: 'friend',
       }));
-      await request(doors, 'PUT', '/api/v1/me/emergency-contacts', { token: user.token, body: { contacts } });
+      await request(plain, 'PUT', '/api/v1/me/emergency-contacts', { token: user.token, body: { contacts } });
       people.push(user);
     }
 
@@ -232,15 +232,22 @@ const overload: Bench = async ({ quick }) => {
         for (const socket of sockets) socket.close();
       }
     };
-    const taken = await flood({ ...plain, drivers: driving, forMs: calibrateMs, perS: null });
-    const seconds = taken.tookMs / 1000;
+    // Both pairs of doors, so that each has compiled its code; the better one is what the machine takes
+    const taken = [
+      await flood({ ...doors, drivers: driving, forMs: calibrateMs, perS: null }),
+      await flood({ ...plain, drivers: driving, forMs: calibrateMs, perS: null }),
+    ];
+    const best = (count: (outcome: FloodOutcome) => number | undefined) =>
+      Math.max(...taken.map((outcome) => ((count(outcome) ?? 0) / outcome.tookMs) * 1000));
     const most = {
-      locations: (taken.locations['ok'] ?? 0) / seconds,
-      otps: (taken.otps['202'] ?? 0) / seconds,
+      locations: best(({ locations }) => locations['ok']),
+      otps: best(({ otps }) => otps['202']),
     };
     const twice = { locations: 2 * most.locations, otps: 2 * most.otps };
     const shedding = await measure(doors, [api, gateway], floodMs, twice);
+    const since = performance.now();
     const lost = (await lostOf(connection, shedding.raised.ids)) + shedding.raised.refused;
+    const allToldAfterMs = performance.now() - since;
     const baseline = await measure(plain, [api2, gateway2], baselineMs, twice);
     const p99 = shedding.raised.all.p99 ?? Number.NaN;
     return {
@@ -251,6 +258,7 @@ const overload: Bench = async ({ quick }) => {
         takenLocationsPerS: most.locations,
         takenOtpsPerS: most.otps,
         ...figuresOf(shedding.raised),
+        allToldAfterMs,
         ...shedding.late,
         ...shedOf(shedding.flooded),
         unanswered:
@@ -266,7 +274,7 @@ const overload: Bench = async ({ quick }) => {
       ],
       notes: [
         `Taken is what ${drivers} sockets and 32 HTTP clients get through together; flooded with twice that for ${floodMs / 1000} s (baseline ${baselineMs / 1000} s), ${alertsPerS} alerts a second beside it, half by REST, half by socket. All of it, generators too, on this one machine.`,
-        'Baseline: the same doors, which never shed. Lost: refused alerts, and acknowledged ones whose two contacts were not told within 20 s after the flood.',
+        'Baseline: the same doors, which never shed. Lost: refused alerts, and acknowledged ones whose two contacts were not told within 45 s after the flood.',
       ],
     };
   } finally {

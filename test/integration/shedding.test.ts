@@ -1,17 +1,23 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Service } from 'moleculer';
+import type { Server } from 'socket.io';
 import type { Shedding } from '../../mixins/shedding.ts';
 import { activeTrip, aracaju, connectSocket, request } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
 import { type System, startSystem } from '../support/system.ts';
 
 /** A door that believes that its event loop is late. */
-function overload(system: System, door: 'api' | 'gateway'): { refused: string[]; end(): void } {
+function overload(system: System, door: 'api' | 'gateway'): { refused: string[]; end: () => void } {
   const { shedding } = system.broker.getLocalService(door) as Service & { shedding: Shedding };
-  const { refuses } = shedding;
+  const refuses = shedding.refuses.bind(shedding);
   const refused: string[] = [];
   shedding.refuses = (what) => refused.push(what) > 0;
-  return { refused, end: () => (shedding.refuses = refuses) };
+  return {
+    refused,
+    end: () => {
+      shedding.refuses = refuses;
+    },
+  };
 }
 
 describe('+ everything else sheds load before an SOS does', () => {
@@ -82,6 +88,28 @@ describe('+ everything else sheds load before an SOS does', () => {
       end();
       driving.close();
       riding.close();
+    }
+  });
+
+  test('sockets take turns: an SOS does not wait for what others have sent before it', async () => {
+    const { rider, driver, tripId } = await activeTrip(system);
+    const riding = await connectSocket(system, rider.token);
+    const flooding = await Promise.all(Array.from({ length: 20 }, () => connectSocket(system, driver.token)));
+    try {
+      // In which order the door is handed what has come
+      const handed: string[] = [];
+      const { io } = system.broker.getLocalService('gateway') as unknown as { io: Server };
+      for (const { conn, data } of io.of('/').sockets.values())
+        conn.on('data', () => handed.push((data as { caller: { id: string } }).caller.id));
+      const floods = flooding.flatMap((socket) =>
+        Array.from({ length: 300 }, () => socket.emitWithAck('trip:leave', { tripId })),
+      );
+      expect(await riding.emitWithAck('sos:trigger', { tripId })).toMatchObject({ ok: true });
+      await Promise.all(floods);
+      expect(handed).toHaveLength(floods.length + 1);
+      expect(handed.indexOf(rider.id)).toBeLessThan(floods.length / 3);
+    } finally {
+      for (const socket of [riding, ...flooding]) socket.close();
     }
   });
 });

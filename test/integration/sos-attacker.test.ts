@@ -63,7 +63,7 @@ const share = (answer: { status: number; headers: Headers; body: unknown }) => (
   body: answer.body,
 });
 
-async function ride(script: Script, stops = 3): Promise<{ shown: Shown; ride: Ride }> {
+async function recordRide(script: Script, stops = 3): Promise<{ shown: Shown; ride: Ride }> {
   const trip = await activeTrip(system);
   const { tripId, rider, driver } = trip;
   const contacts = [{ name: 'Ravi', phone: newPhone(), relation: 'friend' }];
@@ -179,10 +179,12 @@ const move = async ({ rider, alertId }: Ride): Promise<void> => {
   const updates = [{ lat: -10.5, lng: -37.2, accuracy: 5 }];
   expect((await api('POST', `/sos/${alertId}/locations`, rider.token, { updates })).status).toBe(200);
 };
-const step = (name: string) => async (ride: Ride) =>
-  void expect((await api('POST', `/admin/sos/${ride.alertId}/${name}`, admin.token, {})).status).toBe(200);
-const cancel = (pin: string) => async (ride: Ride) =>
-  void expect((await api('POST', `/sos/${ride.alertId}/cancel`, ride.rider.token, { pin })).status).toBe(200);
+const step = (name: string) => async (ride: Ride) => {
+  expect((await api('POST', `/admin/sos/${ride.alertId}/${name}`, admin.token, {})).status).toBe(200);
+};
+const cancel = (pin: string) => async (ride: Ride) => {
+  expect((await api('POST', `/sos/${ride.alertId}/cancel`, ride.rider.token, { pin })).status).toBe(200);
+};
 const both =
   (...acts: ((ride: Ride) => Promise<void>)[]) =>
   async (ride: Ride): Promise<void> => {
@@ -192,7 +194,7 @@ const both =
 describe('+ the attacker in the car', () => {
   let quiet: string[];
   beforeAll(async () => {
-    quiet = plain(await ride([]));
+    quiet = plain(await recordRide([]));
   }, 30_000);
 
   test('the recording is one: it holds positions, refusals and the end', () => {
@@ -214,7 +216,7 @@ describe('+ the attacker in the car', () => {
   ])(
     'sees and reads the same, to the letter, with %s',
     async (_, script) => {
-      expect(plain(await ride(script))).toEqual(quiet);
+      expect(plain(await recordRide(script))).toEqual(quiet);
     },
     30_000,
   );
@@ -276,9 +278,9 @@ describe('+ the attacker in the car, while the SOS Redis is silent', () => {
   test('sees and reads the same; the alert is in the journal, and its contacts are told once Redis is back', async () => {
     // What a ride needs before it begins is there; one stop shows all
     const silent = () => sosRedis.halt();
-    const without = plain(await ride([silent], 1));
+    const without = plain(await recordRide([silent], 1));
     await sosRedis.resume();
-    const alarmed = await ride([both(silent, press)], 1);
+    const alarmed = await recordRide([both(silent, press)], 1);
     expect(plain(alarmed)).toEqual(without);
     await sosRedis.resume();
     await told(alarmed.ride);

@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { Redis } from 'ioredis';
-import type { Service, ServiceSchema } from 'moleculer';
+import type { Service } from 'moleculer';
 import type { AdminAlert, AlertStatus } from '../../contracts/sos.ts';
 import { feedKeys } from '../../lib/feed-stream.ts';
 import {
@@ -117,7 +117,7 @@ async function restartWorkers(): Promise<void> {
   for (const [name, schema] of Object.entries({ 'sos-sender': sosSender, 'sos-worker': sosWorker })) {
     const running: Service | undefined = broker.getLocalService(name);
     if (running) await broker.destroyService(running);
-    const service = broker.createService(schema as ServiceSchema);
+    const service = broker.createService(schema);
     // Its own start is under way already
     await broker.waitForServices(service.fullName, 5000);
   }

@@ -58,7 +58,7 @@ function makeWorkers() {
       return { providerMessageId: `${name}-${world.sent.length}` };
     },
   });
-  const providers: SosProviders = {
+  const providers = {
     sms: [smsBy('twilio'), smsBy('msg91')],
     voice: {
       name: 'voice',

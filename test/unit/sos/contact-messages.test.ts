@@ -52,7 +52,7 @@ async function sendAll(sms: SmsProvider[]) {
 
 describe('attempts at one message', () => {
   test('R3.6 three times each, then the next; a permanent refusal goes on at once', async () => {
-    const all = providers(Array<ProviderError>(6).fill(busy));
+    const all = providers(Array.from({ length: 6 }, () => busy));
     expect(await sendAll(all.sms)).toMatchObject({ status: 'failed', code: '20429' });
     expect(all.calls).toEqual(['twilio', 'twilio', 'twilio', 'msg91', 'msg91', 'msg91']);
     const wrong = providers([unknown]);
