@@ -44,10 +44,10 @@ declare module 'ioredis' {
 
 const defined = new WeakSet<Redis>();
 
-function defineAppend(redis: Redis): void {
-  if (defined.has(redis)) return;
-  defined.add(redis);
-  redis.defineCommand('appendToFeed', { numberOfKeys: 2, lua: appendScript });
+function defineAppend(connection: Redis): void {
+  if (defined.has(connection)) return;
+  defined.add(connection);
+  connection.defineCommand('appendToFeed', { numberOfKeys: 2, lua: appendScript });
 }
 
 interface FeedFields {

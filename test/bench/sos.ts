@@ -376,8 +376,9 @@ const sos: Bench = async ({ quick }) => {
       stdio: ['ignore', 'inherit', 'inherit'],
     });
     children.push(plain);
-    const { queue, close } = bullOn<BaselineAlert>(baselineQueue, server.url);
-    stops.push(close);
+    const bull = bullOn<BaselineAlert>(baselineQueue, server.url);
+    const { queue } = bull;
+    stops.push(() => bull.close());
     const run = async (
       size: number,
       stage: string,

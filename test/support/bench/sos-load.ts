@@ -33,6 +33,6 @@ export async function writeCards(redis: Redis, config: Config, prefix: string, u
 
 /** The value below which a share `q` of the values lies; NaN of none. */
 export function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
+  const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.ceil(q * sorted.length) - 1)] ?? Number.NaN;
 }
