@@ -65,7 +65,7 @@ export interface AlertRecord {
   version: number;
   duty: string;
   wrongPins: number;
-  /** Its contacts have been looked up and its 30 s are running. */
+  /** Its contacts have been looked up, their messages are queued and its 30 s are running. */
   planned: boolean;
   link: string | null;
   /** There is an incident for it. */

@@ -311,10 +311,10 @@ export class Intake {
       if (drill || now() - acceptedAt < tellAfterMs) continue;
       if ((this.#unconfirmed.get(alertId) ?? 0) - acceptedAt >= processedAfterMs) continue;
       const same = sameAlert(waiting.press);
-      const before = this.#telling.get(same);
-      if (before && before.againAt > now()) continue;
+      const earlier = this.#telling.get(same);
+      if (earlier && earlier.againAt > now()) continue;
       const stop = new AbortController();
-      const attempt = before ? before.attempt + 1 : 0;
+      const attempt = earlier ? earlier.attempt + 1 : 0;
       const telling = { stop, attempt, againAt: Number.POSITIVE_INFINITY, done: Promise.resolve() };
       const note = (contact: string, state: MessageState) => journal.noteMessage(alertId, contact, state);
       telling.done = tellContacts(waiting, note, stop.signal).then((isDone) => {

@@ -32,18 +32,33 @@ const ageText = (ageMs: number): string => {
   return minutes < 1 ? '' : minutes < 60 ? `, ${minutes} min old` : `, ${Math.round(minutes / 60)} h old`;
 };
 
-/** An alert was raised: who, where, and a link that follows them. */
+/** As much of a name as says who it is. */
+const tellingLength = 24;
+
+/**
+ * An alert was raised: who, where, and a link that follows them. In a script that takes more room the same is said in fewer
+ * words; if it still does not fit, the link goes, since the place is there as well: who it is must be read.
+ */
 export function raisedText(alert: {
   name: string;
   location: AlertLocation | null;
   link: string | null;
 }): string {
   const { location, link } = alert;
-  const where = location
-    ? `${location.source === 'gps' ? 'At' : 'Last seen'} ${mapUrl(location)} (${location.lat.toFixed(5)},${location.lng.toFixed(5)}${ageText(location.ageMs)}).`
-    : 'Location not known.';
-  const follow = link === null ? '' : ` Follow: ${link}`;
-  return fit(alert.name, (name) => `SOS: ${name} needs help. ${where}${follow}`);
+  const map = location === null ? 'Location not known.' : mapUrl(location);
+  const where =
+    location === null
+      ? map
+      : `${location.source === 'gps' ? 'At' : 'Last seen'} ${map} (${location.lat.toFixed(5)},${location.lng.toFixed(5)}${ageText(location.ageMs)}).`;
+  const full = (name: string) =>
+    `SOS: ${name} needs help. ${where}${link === null ? '' : ` Follow: ${link}`}`;
+  const short = (name: string) => `SOS: ${name}. ${map}${link === null ? '' : ` ${link}`}`;
+  const withoutLink = (name: string) => `SOS: ${name}. ${map}`;
+  const who = Array.from(plainName(alert.name)).slice(0, tellingLength).join('').trimEnd();
+  const build = [full, short, withoutLink].find(
+    (candidate) => countSegments(candidate(who)).segments <= maxSegments,
+  );
+  return fit(alert.name, build ?? withoutLink);
 }
 
 /** It is over. Never sent when the duress PIN was used. */

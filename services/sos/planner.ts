@@ -131,6 +131,8 @@ export class Planner {
         });
         if (link !== null) fields.link = sealer.seal(link);
       }
+      // Also without any contact it is said once
+      fields.looked = '1';
       const entry = { at: now(), what: contacts.length > 0 ? 'contacts-queued' : 'no-contacts' };
       return { record, entry, fields, hasContacts: contacts.length > 0 };
     } catch (error) {

@@ -440,8 +440,8 @@ const scenarios: Scenario[] = [
 
 /** Loses the primary and gives it back, as a replica of the one that took over. */
 interface Loss {
-  lose(port: number): Promise<void>;
-  giveBack(port: number): Promise<void>;
+  lose: (port: number) => Promise<void>;
+  giveBack: (port: number) => Promise<void>;
 }
 const killed = ({ world: { sosRedis } }: Stage): Loss => ({
   lose: (port) => sosRedis.kill(port),

@@ -118,6 +118,8 @@ describe('planning that is cut off', () => {
     expect(await records.unprocessed(Date.now(), 1000)).toContain(alertId);
     expect(await planAgain(alertId)).toEqual(['raised', 'check']);
     expect(await records.unprocessed(Date.now(), 1000)).not.toContain(alertId);
+    const log = await records.log(alertId);
+    expect(log.map(({ what }) => what)).toEqual(['raised', 'contacts-queued']);
     // Once is enough
     expect(await planAgain(alertId)).toEqual([]);
   });

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 export interface Tap {
   url: string;
   /** Called once with the next bytes of that direction; they are dropped, and so is everything behind them. */
-  cutAt(direction: 'request' | 'answer', then: () => void): void;
+  cutAt(direction: 'request' | 'answer', onCut: () => void): void;
   /** Everything passes again. */
   open(): void;
   stop(): Promise<void>;
@@ -15,13 +15,13 @@ export interface Tap {
 export async function startTap(url: string): Promise<Tap> {
   const { hostname, port } = new URL(url);
   const sockets = new Set<Socket>();
-  let cut: { direction: 'request' | 'answer'; then: () => void } | undefined;
+  let cut: { direction: 'request' | 'answer'; onCut: () => void } | undefined;
   /** True when these bytes must not pass. */
   const isCut = (direction: 'request' | 'answer'): boolean => {
     if (cut?.direction !== direction) return false;
-    const { then } = cut;
-    cut.then = () => undefined;
-    then();
+    const { onCut } = cut;
+    cut.onCut = () => undefined;
+    onCut();
     return true;
   };
   const server = createServer((client) => {
@@ -44,8 +44,8 @@ export async function startTap(url: string): Promise<Tap> {
   await once(server, 'listening');
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    cutAt(direction, then) {
-      cut = { direction, then };
+    cutAt(direction, onCut) {
+      cut = { direction, onCut };
     },
     open() {
       cut = undefined;
