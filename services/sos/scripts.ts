@@ -2,8 +2,9 @@
  * What the SOS Redis decides, each in one step. Fields of an alert's hash:
  * `doc` JSON of the press; `userId`, `tripId` (empty: none), `acceptedAt`; `name`, `contacts` (sealed), `pin`, `duressPin`
  * as they were when it was accepted; `status`, `duress` (1), `location` JSON; `presses`, `version` (of everything),
- * `duty` (grows when there is something to queue), `wrongPins`, `movedAt`, `looked` (1, contacts are looked up), `planned` (1, and queued), `link` (sealed), `paged` (1);
- * `m:<purpose>:<contact>` JSON of a message's state.
+ * `duty` (grows when there is something to queue), `wrongPins`, `movedAt`, `looked` (1: contacts are looked up), `planned` (1: and
+ * queued), `link` (sealed), `paged` (1); `m:<purpose>:<contact>` JSON of a message's state; `s:<contact>` and `seenLocation`:
+ * what the raiser saw of it and of the place when the duress PIN was used.
  */
 import type { Redis, Result } from 'ioredis';
 
