@@ -21,11 +21,13 @@ LABEL org.opencontainers.image.title="ride-safety" \
 # Nothing here installs anything at run time
 RUN rm -rf /usr/local/lib/node_modules /opt/yarn-* \
     /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /usr/local/bin/yarn /usr/local/bin/yarnpkg
+# Where a volume for the journal of alerts goes: a new one takes over the owner
+RUN install -d -o 1000 -g 1000 /var/lib/ride-safety/sos-journal
 ENV NODE_ENV=production
 # Owned by root and written by nobody: the root file system may be read-only
 COPY --from=deps /app/node_modules node_modules
 COPY package.json moleculer.config.ts ./
-COPY bin/config.ts bin/
+COPY bin/config.ts bin/migrate.ts bin/
 COPY contracts contracts
 COPY lib lib
 COPY mixins mixins

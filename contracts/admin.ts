@@ -3,6 +3,7 @@ import { isoTime } from './common.ts';
 import { deliveredEvent, feedCursor } from './feed.ts';
 
 export const admin = {
+  description: 'What happens, for those who watch.',
   actions: {
     events: {
       summary: 'Events in the order in which they happened: those after an event, or the newest.',

@@ -47,7 +47,7 @@ export const errorCatalogue = {
 
   // Share links
   SHARE_INVALID: { status: 404, message: 'This link is not valid, or not any more.' },
-  TOO_MANY_SHARES: { status: 409, message: 'This trip has as many links as it may have. Revoke one first.' },
+  TOO_MANY_SHARES: { status: 429, message: 'This trip has as many links as it may have. Revoke one first.' },
 
   // Locations
   LOCATION_INVALID: { status: 400, message: 'The location update has missing or impossible values.' },

@@ -75,6 +75,7 @@ const note = z.string().trim().max(500).optional();
 const stepErrors = mayRefuse('SOS_NOT_FOUND', 'SOS_WRONG_STATE');
 
 export const sos = {
+  description: 'Alerts: raised by whoever is in danger, watched and handled by admins.',
   actions: {
     trigger: {
       summary:

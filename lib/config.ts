@@ -179,6 +179,9 @@ function environmentSchema(production: boolean) {
     RATE_LIMIT_PER_IP: count(production ? 60 : 100_000).describe(
       'REST requests a minute for each address, without a session',
     ),
+    SHED_WHEN_LATE_MS: count(production ? 100 : 1000).describe(
+      'A door whose event loop is late by so much, for a while, refuses everything but SOS',
+    ),
     BODY_LIMIT_KB: count(256).describe('Largest REST body'),
 
     SOCKET_EVENTS_PER_S: count(50).describe('Events a second that a socket may send'),

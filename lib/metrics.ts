@@ -1,7 +1,7 @@
 import { type BrokerOptions, type MetricRegistry, MetricReporters, type ServiceBroker } from 'moleculer';
 import { cleanText } from './redact.ts';
 
-const ourId = /(?<![0-9a-z])[a-z]{3}_[0-9a-z]{24}(?![0-9a-z])/;
+const ourId = /(?<![0-9a-z])(?:[a-z]{3}_[0-9a-z]{24}|sos_[0-9a-f]{32})(?![0-9a-z])/;
 
 /**
  * What may be a label: short, and nothing of a user's (a number, a token, an id). A label that a client can choose would

@@ -22,13 +22,25 @@ const isErrorCode = (value: unknown): boolean =>
 /** A character as it may stand in a URL, also when the URL stands in one itself: `%20`, `%2520`. */
 const escaped = (codes: string) => `%(?:25)*(?:${codes})`;
 /** What people and encodings put between the digits of a number. */
-const gap = `(?:[\\s\\p{Zs}\\p{Cf}\\p{Pd}().\\/·~+]|${escaped('20|28|29|2B|2D|2E|2F|A0|C2%(?:25)*A0')})`;
+const tail = (codes: string) => `%(?:25)*${codes}`;
+const gap = `(?:[\\s\\p{Zs}\\p{Cf}\\p{Pd}().\\/·~+]|${escaped(
+  [
+    '0[9AD]|20|28|29|2B|2D|2E|2F|7E|A0',
+    // No-break space, soft hyphen, middle dot
+    `C2${tail('(?:A0|AD|B7)')}`,
+    // Spaces, dashes and marks of direction
+    `E2${tail('8[01]')}${tail('[89AB][0-9A-F]')}`,
+    `E3${tail('80')}${tail('80')}`,
+    `EF${tail('BB')}${tail('BF')}`,
+    `EF${tail('BC')}${tail('8D')}`,
+  ].join('|'),
+)})`;
 const plus = `(?:[+＋]|${escaped('2B')})`;
 
 /** Shapes with many digits that are not phone numbers. */
 const harmless = [
-  // Ids of ours (lib/ids.ts), and UUIDs
-  '(?<![0-9a-z])[a-z]{3}_[0-9a-z]{24}(?![0-9a-z])',
+  // Ids of ours (lib/ids.ts; those of alerts may be hashes), and UUIDs
+  '(?<![0-9a-z])(?:(?!shr_)[a-z]{3}_[0-9a-z]{24}|sos_[0-9a-f]{32})(?![0-9a-z])',
   '(?<![0-9a-z])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-z])',
   // ISO 8601
   '(?<![\\p{Nd}+])(?:19|20)\\d\\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\\d|3[01])(?:[T ][0-2]\\d:[0-5]\\d(?::[0-6]\\d(?:[.,]\\d{1,9})?)?(?:Z|[+-]\\d\\d:?\\d\\d)?)?(?!\\p{Nd})',
@@ -41,8 +53,9 @@ const harmless = [
 ].join('|');
 
 const credentials = [
-  // Our session tokens, JSON Web Tokens, and what follows a scheme of HTTP
+  // Our session tokens, those of share links, JSON Web Tokens, and what follows a scheme of HTTP
   'v\\d\\.[\\w-]+\\.[\\w-]+\\.[\\w-]{16,}',
+  'shr_[0-9a-z]{8,}',
   'eyJ[\\w-]{8,}\\.[\\w-]+(?:\\.[\\w-]*)?',
   `(?:Bearer|Basic)(?:\\s|\\+|${escaped('20|2B')})+[\\w.~+/%-]{4,}=*`,
 ].join('|');

@@ -1,8 +1,10 @@
-import type { Redis } from 'ioredis';
+import type { Redis, Result } from 'ioredis';
 import type { Service } from 'moleculer';
 import type { FeedEvent } from '../contracts/feed.ts';
 import type { Mixin } from '../lib/define-service.ts';
+import { AppError } from '../lib/errors.ts';
 import { feedKeys, feedMaxLength } from '../lib/feed-stream.ts';
+import { replicated } from '../lib/replicated.ts';
 import { redis } from './redis.ts';
 import type { Collection } from './store.ts';
 
@@ -34,6 +36,20 @@ end
 if appended > 0 then redis.call('HSET', KEYS[2], ARGV[1], last) end
 return appended`;
 
+declare module 'ioredis' {
+  interface RedisCommander<Context> {
+    appendToFeed(...args: (string | number)[]): Result<number, Context>;
+  }
+}
+
+const defined = new WeakSet<Redis>();
+
+function defineAppend(redis: Redis): void {
+  if (defined.has(redis)) return;
+  defined.add(redis);
+  redis.defineCommand('appendToFeed', { numberOfKeys: 2, lua: appendScript });
+}
+
 interface FeedFields {
   /**
    * Appends the pending events of a record to the admin feed and takes them off the record. A failure is logged and
@@ -43,7 +59,7 @@ interface FeedFields {
 }
 
 interface Inside {
-  sosRedis: Redis & { appendToFeed?(...args: (string | number)[]): Promise<number> };
+  sosRedis: Redis;
   store: Collection<WithPending>;
 }
 
@@ -62,7 +78,13 @@ export function feed(): Mixin<FeedFields> {
       event.at,
       JSON.stringify(event.data),
     ]);
-    await service.sosRedis.appendToFeed?.(feedKeys.stream, feedKeys.versions, id, ...args);
+    const { kept } = await replicated(service.sosRedis, feedKeys.stream, (primary) => {
+      // A connection of its own does not have the script yet
+      defineAppend(primary);
+      return primary.appendToFeed(feedKeys.stream, feedKeys.versions, id, ...args);
+    });
+    // Only the primary has them: the record keeps them until a replica does
+    if (!kept) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
     // Only if no further event joined meanwhile: then the next publish takes all of them off
     await service.store.update(
       { _id: id, version: record.version },
@@ -78,7 +100,6 @@ export function feed(): Mixin<FeedFields> {
   return {
     mixins: [redis('sos')],
     async started(this: Service & Inside & Partial<FeedFields>) {
-      this.sosRedis.defineCommand('appendToFeed', { numberOfKeys: 2, lua: appendScript });
       this.publishPending = (id) =>
         publish(this, id).catch((error: unknown) =>
           this.logger.warn('The feed has to wait for the sweep', { id, error }),

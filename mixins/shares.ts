@@ -60,7 +60,10 @@ const hashOf = (token: string) => createHash('sha256').update(token).digest('bas
 
 /** Hash: the fields of a share. Gone when it ends. */
 const shareKey = (hash: string) => `share:${hash}`;
-/** Sorted set of a trip's or an alert's shares: hash → its end, ms. Gone with the last. */
+/**
+ * Sorted set of a trip's or an alert's shares: hash → its end, ms. Gone with the last. An alert's link is its alert's alone,
+ * also when it shows a trip: whoever holds the rider's phone must not find it in a list, end it there, or miss its place.
+ */
 const indexKey = (subjectId: string) => `shares:${subjectId}`;
 
 const now = `

@@ -60,7 +60,7 @@ export interface ProviderSimulator {
 }
 
 const MAX_BODY_BYTES = 64 * 1024;
-const MAX_LISTED = 1000;
+const MAX_LISTED = 200_000;
 const DEFAULT_LISTED = 100;
 const DEVELOPMENT_KEY = 'development-only';
 

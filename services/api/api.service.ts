@@ -6,7 +6,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import helmet from 'helmet';
 import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
-import { contracts } from '../../contracts/index.ts';
+import { type ActionContract, contracts } from '../../contracts/index.ts';
 import { clientIp } from '../../lib/client-ip.ts';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
@@ -21,9 +21,11 @@ import type { RedisConnection } from '../../lib/redis-client.ts';
 import { isHostile } from '../../lib/validate.ts';
 import { feedReader } from '../../mixins/feed-reader.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
+import { type Shedding, shedding } from '../../mixins/shedding.ts';
 import { docsRoutes } from './docs-routes.ts';
 import { EventStreams } from './event-streams.ts';
 import { letGo } from './let-go.ts';
+import { shedRequests } from './shed-requests.ts';
 
 /** What moleculer-web passes to its hooks, as far as it is used here. */
 interface Request extends IncomingMessage {
@@ -72,9 +74,13 @@ async function readText(req: Request, limit: number): Promise<string> {
   for await (const chunk of req.iterator({ destroyOnReturn: false })) {
     if (!(chunk instanceof Buffer)) continue;
     size += chunk.length;
-    // Node reads and drops the rest once the refusal is sent: the connection stays good for the next press
-    if (size > limit) throw new AppError('PAYLOAD_TOO_LARGE');
+    if (size > limit) break;
     chunks.push(chunk);
+  }
+  if (size > limit) {
+    // The rest is read and dropped, or a client that is still sending would never see the answer
+    req.resume();
+    throw new AppError('PAYLOAD_TOO_LARGE');
   }
   return Buffer.concat(chunks).toString('utf8');
 }
@@ -140,14 +146,18 @@ function answerStatus(
   return data;
 }
 
-/** Routes are known while some node offers their service: without one, nobody can tell that there is no such route. */
+/**
+ * Routes are known while some node offers their service: without one, nobody can tell that there is no such route. What
+ * has routes has summaries.
+ */
 function mayBeAway(broker: ServiceBroker): boolean {
   if (!broker.transit) return false;
   const here = new Set(
     broker.registry.getServiceList({ onlyAvailable: true }).map(({ name }: { name: string }) => name),
   );
   return Object.entries(contracts).some(
-    ([name, { actions }]) => Object.keys(actions).length > 0 && !here.has(name),
+    ([name, { actions }]) =>
+      Object.values<ActionContract>(actions).some(({ summary }) => summary !== undefined) && !here.has(name),
   );
 }
 
@@ -221,6 +231,13 @@ const eventStreams: Mixin<{ eventStreams: EventStreams }> = {
   },
 };
 
+/** Before everything that moleculer-web does with a request. */
+const sosFirst: Mixin = {
+  created(this: { server: Server; shedding: Shedding }) {
+    shedRequests(this.server, this.shedding, (req, res) => secure(req, res, () => undefined));
+  },
+};
+
 /** Routes are complete when the broker says it is up; moleculer-web alone would be half a second late. */
 const routesAtStart = {
   events: {
@@ -236,7 +253,16 @@ const finishWithinMs = 2000;
 export default defineService({
   name: 'api',
   // The last is made and started first, and stopped last: Redis is there before the door opens, and until it has closed
-  mixins: [gateway, routesAtStart as Mixin, limits, eventStreams, feedReader(), sessions()],
+  mixins: [
+    sosFirst,
+    gateway,
+    routesAtStart as Mixin,
+    limits,
+    eventStreams,
+    feedReader(),
+    sessions(),
+    shedding('rest'),
+  ],
 
   settings: (config) => ({
     port: config.apiPort,

@@ -36,7 +36,7 @@ export interface Schema {
 
 export interface Parameter {
   name: string;
-  in: 'path' | 'query';
+  in: 'path' | 'query' | 'header';
   required: boolean;
   description?: string;
   schema: Schema;
@@ -156,10 +156,13 @@ function doorCodes(
   permission: Permission,
   takes: { any: boolean; body: boolean },
 ): ErrorCode[] {
+  const { admits, neverRefuses = false } = route;
   return [
-    ...(takes.any ? (['VALIDATION'] as const) : []),
-    ...(takes.body ? (['BAD_JSON', 'PAYLOAD_TOO_LARGE'] as const) : []),
-    ...(permission === 'public' ? [] : (['UNAUTHENTICATED', 'SESSION_STORE_UNAVAILABLE'] as const)),
+    ...(takes.any && !neverRefuses ? (['VALIDATION'] as const) : []),
+    ...(takes.body && !neverRefuses ? (['BAD_JSON'] as const) : []),
+    ...(takes.body ? (['PAYLOAD_TOO_LARGE'] as const) : []),
+    ...(permission === 'public' ? [] : (['UNAUTHENTICATED'] as const)),
+    ...(permission === 'public' || admits ? [] : (['SESSION_STORE_UNAVAILABLE'] as const)),
     ...(typeof permission === 'object' ? (['FORBIDDEN'] as const) : []),
     ...(route.unlimited ? [] : (['RATE_LIMITED'] as const)),
     'UNAVAILABLE',
@@ -219,7 +222,7 @@ function successResponses(
 const pathParameters = (path: string): string[] =>
   [...path.matchAll(/:(\w+)/g)].map(([, name]) => name ?? '');
 
-function parameter(name: string, place: 'path' | 'query', schema: Schema, required: boolean): Parameter {
+function parameter(name: string, place: Parameter['in'], schema: Schema, required: boolean): Parameter {
   const { description: text, ...rest } = schema;
   return { name, in: place, required, ...(text === undefined ? {} : { description: text }), schema: rest };
 }
@@ -232,6 +235,17 @@ function inputOf(route: RestRoute, schema: Schema): Pick<Operation, 'parameters'
   const parameters = inPath.map((name) =>
     parameter(name, 'path', properties[name] ?? { type: 'string' }, true),
   );
+  const { key } = properties;
+  // The door takes the header for this field (api.service.ts)
+  if (route.neverRefuses && key)
+    parameters.push(
+      parameter(
+        'Idempotency-Key',
+        'header',
+        { type: 'string', description: 'Wins over `key` in the body' },
+        false,
+      ),
+    );
   if (route.method === 'GET' || route.method === 'DELETE') {
     parameters.push(...rest.map(([name, field]) => parameter(name, 'query', field, required.includes(name))));
     return parameters.length > 0 ? { parameters } : {};

@@ -20,6 +20,8 @@ interface Packet {
 
 export interface AnswerOptions {
   parts: GatewayParts;
+  /** True when there is too much to do for this event. */
+  sheds(event: string): boolean;
   /** Larger messages are refused with PAYLOAD_TOO_LARGE. */
   maxBytes: number;
   /** For counting and logging; `event` is `unknown` for what is not in the contract. INTERNAL has an id to find it by. */
@@ -29,6 +31,11 @@ export interface AnswerOptions {
 /** Taken at any rate and in any shape, as far as it is not too large: presses coalesce, and what is unreadable is dropped. */
 const isNeverRefused = (event: unknown): event is ClientEvent => neverRefused.some((name) => name === event);
 
+/** Made once: it is sent when there is no time. */
+const tooMuch = publicError(new AppError('UNAVAILABLE', { retryAfterS: 2 }));
+
+const isOfSos = (event: unknown): boolean => typeof event === 'string' && event.startsWith('sos:');
+
 /** Limits first, then the event, then keys that nobody honest sends. */
 function admit(socket: ClientSocket, { event, payload, bytes }: Packet, options: AnswerOptions): ClientEvent {
   if (isNeverRefused(event) && bytes <= options.maxBytes) return event;
@@ -37,7 +44,7 @@ function admit(socket: ClientSocket, { event, payload, bytes }: Packet, options:
   if (!isKnown(event)) throw new AppError('UNKNOWN_EVENT');
   if (isHostile(payload)) throw new AppError('VALIDATION');
   // Let in while nobody could say whether the session was good: for an SOS alone
-  if (socket.data.caller.standing === 'unknown' && !event.startsWith('sos:'))
+  if (socket.data.caller.standing === 'unknown' && !isOfSos(event))
     throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
   return event;
 }
@@ -102,6 +109,11 @@ export function answerEvents(socket: ClientSocket, options: AnswerOptions): void
     const [event, ...args]: unknown[] = packet;
     const answer = args.at(-1);
     const payload = args.length > (isAnswer(answer) ? 1 : 0) ? args[0] : undefined;
+    if (!isOfSos(event) && options.sheds(isKnown(event) ? event : 'unknown')) {
+      if (isAnswer(answer)) answer({ ok: false, error: tooMuch });
+      else if (event === 'location:update') tellRefused(socket, payload, tooMuch);
+      return;
+    }
     void respond({ event, payload, answer, bytes });
   });
 }

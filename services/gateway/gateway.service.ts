@@ -16,6 +16,7 @@ import { feedReader } from '../../mixins/feed-reader.ts';
 import { connectSubscriber, untilReady } from '../../mixins/redis.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { shares } from '../../mixins/shares.ts';
+import { shedding } from '../../mixins/shedding.ts';
 import { type AdminSocket, adminNamespace, serveAdmins } from './admin-namespace.ts';
 import { followAlerts } from './alert-fanout.ts';
 import { answerEvents } from './answer-events.ts';
@@ -23,6 +24,7 @@ import { refusalOf } from './handshake.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
 import { ShareDoor, shareNamespace } from './share-namespace.ts';
 import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from './socket-handlers.ts';
+import { takeTurns } from './take-turns.ts';
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
 
@@ -41,9 +43,11 @@ const socketIo: Mixin<{ io: Server }> = {
   actions: { call: false, broadcast: false, getClients: false },
 };
 
+const tokenOf = ({ token }: Record<string, unknown>) => (typeof token === 'string' ? token : undefined);
+
 export default defineService({
   name: 'gateway',
-  mixins: [socketIo, sessions(), shares(), feedReader()],
+  mixins: [socketIo, sessions(), shares(), feedReader(), shedding('socket')],
   state: () => ({
     // moleculer-io takes this one; its own would listen on every address and make a taken port an uncaught error
     server: createServer((_request, response) => response.writeHead(404).end()),
@@ -85,19 +89,21 @@ export default defineService({
     /** Called by moleculer-io for every handshake; what it throws refuses the connection. */
     async socketAuthorize(socket: ClientSocket): Promise<void> {
       try {
-        socket.data = await this.identify(socket.handshake.auth);
+        socket.data = await this.identify(tokenOf(socket.handshake.auth));
       } catch (error) {
         throw refusalOf(error);
       }
     },
 
-    /**
-     * Who a handshake's token belongs to, with the limits of a new connection. Whoever cannot be looked up right now is let
-     * in too: for an SOS alone (answer-events.ts).
-     */
-    async identify({ token }: Record<string, unknown>): Promise<SocketState> {
-      const caller = await this.sessions.admit(typeof token === 'string' ? token : undefined);
+    /** Whoever cannot be looked up right now is let in too: for an SOS alone (answer-events.ts). */
+    async identify(token: string | undefined): Promise<SocketState> {
+      const caller = await this.sessions.admit(token);
       if (caller.standing === 'ended') throw new AppError('UNAUTHENTICATED');
+      return this.newState(token, caller);
+    },
+
+    /** A connection with its limits. */
+    newState(token: string | undefined, caller: SocketState['caller']): SocketState {
       const { socketEventsPerS, socketEventsBurst } = this.config;
       const now = Date.now();
       const bucket = new TokenBucket(socketEventsPerS, socketEventsBurst, now);
@@ -110,6 +116,7 @@ export default defineService({
       if (!this.parts) throw new AppError('UNAVAILABLE');
       answerEvents(socket, {
         parts: this.parts,
+        sheds: (event) => this.shedding.refuses(event),
         maxBytes: this.config.socketPayloadKb * 1024,
         onRefused: (event, { code, requestId }, error) => {
           metrics.increment('gateway.refused.total', { event, code });
@@ -295,9 +302,8 @@ export default defineService({
     serveAdmins(this.io, {
       feed: this.feedReader,
       identify: async (socket) => {
-        const state = await this.identify(socket.handshake.auth);
-        if (state.caller.standing !== 'unknown') return state;
-        throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
+        const token = tokenOf(socket.handshake.auth);
+        return this.newState(token, await this.sessions.resolve(token));
       },
       onRefused: (event, code) => metrics.increment('gateway.refused.total', { event, code }),
       logger,
@@ -361,6 +367,8 @@ export default defineService({
       this.server.once('error', reject);
       this.server.listen(config.socketPort, config.host, resolve);
     });
+    // engine.io makes its web socket server anew when it begins to listen
+    takeTurns(this.io);
   },
 
   async stopped() {

@@ -21,7 +21,21 @@ export interface MessageState {
   at: number;
   messageId?: string;
   code?: string;
+  /** What the text of the last attempt said of the place. */
+  where?: AlertLocation | null;
+  /** The first attempt of which nobody knows whether the provider took it, and when it was made. */
+  unsure?: { provider: string; since: number };
 }
+
+/** A message that nobody has tried yet. */
+export const queued = (name: string, at: number, drill: boolean): MessageState => ({
+  name,
+  status: drill ? 'drill' : 'queued',
+  channel: null,
+  provider: null,
+  tries: [],
+  at,
+});
 
 export interface LogEntry {
   at: number;
@@ -57,11 +71,15 @@ export interface AlertRecord {
   /** There is an incident for it. */
   paged: boolean;
   messages: { purpose: Purpose; contact: string; state: MessageState }[];
+  /** What the raiser saw when the duress PIN was used, by contact. Nothing that comes later shows. */
+  seen: { contacts: ReadonlyMap<string, MessageState>; location: AlertLocation | null } | null;
 }
 
 export const messageField = (purpose: Purpose, contact: string): string => `m:${purpose}:${contact}`;
 
 const orNull = (text: string | undefined): string | null => (text === undefined || text === '' ? null : text);
+const locationOf = (json: string | undefined): AlertLocation | null =>
+  json ? (JSON.parse(json) as AlertLocation) : null;
 const numberOrNull = (text: string | undefined): number | null => (text === undefined ? null : Number(text));
 
 /** A hash of scripts.ts as a record; null when there is none. Written by us alone, so its shape is known. */
@@ -87,7 +105,7 @@ export function parseAlert(alertId: string, hash: Record<string, string>): Alert
     status: hash.status as AlertStatus,
     duressAt: numberOrNull(hash.duressAt),
     endedAt: numberOrNull(hash.endedAt),
-    location: hash.location ? (JSON.parse(hash.location) as AlertLocation) : null,
+    location: locationOf(hash.location),
     fixAt: numberOrNull(hash.fixAt),
     presses: Number(hash.presses ?? '1'),
     version: Number(hash.version ?? '0'),
@@ -97,8 +115,18 @@ export function parseAlert(alertId: string, hash: Record<string, string>): Alert
     link: orNull(hash.link),
     paged: hash.paged === '1',
     messages: messages.toSorted((a, b) => (a.contact < b.contact ? -1 : 1)),
+    seen: hash.duressAt === undefined ? null : seenOf(hash),
   };
 }
+
+const seenOf = (hash: Record<string, string>): NonNullable<AlertRecord['seen']> => ({
+  contacts: new Map(
+    Object.entries(hash).flatMap(([field, json]) =>
+      field.startsWith('s:') ? [[field.slice(2), JSON.parse(json) as MessageState] as const] : [],
+    ),
+  ),
+  location: locationOf(hash.seenLocation),
+});
 
 const iso = (ms: number): string => new Date(ms).toISOString();
 
@@ -110,44 +138,50 @@ export const viewOf = (record: Pick<AlertRecord, 'status' | 'duressAt'>): AlertS
 const raisersOwn = new Set(['raised', 'pressed-again', 'no-contacts', 'contact-told', 'contact-not-reached']);
 const steps = new Set(['acknowledged', 'responding', 'resolved', 'false-alarm', 'cancelled']);
 
+/** What a cancel has left of the log, a true one or not. By place and not by time: clocks of nodes differ. */
+function raisersLog(log: readonly LogEntry[]): LogEntry[] {
+  const end = log.findIndex(({ what }) => what === 'cancelled' || what === 'duress');
+  return (end === -1 ? log : log.slice(0, end + 1)).flatMap((entry): LogEntry[] => {
+    if (entry.what === 'duress') return [{ at: entry.at, what: 'cancelled' }];
+    if (steps.has(entry.what)) return [{ at: entry.at, what: entry.what }];
+    const { who: _admin, ...own } = entry;
+    return raisersOwn.has(entry.what) ? [own] : [];
+  });
+}
+
 /**
  * What the raiser sees. Under duress it is to the letter what a true cancel would have left: nothing of what happened after
  * it shows. Admins' names never do.
  */
 export function raisersView(record: AlertRecord, log: readonly LogEntry[]): Alert {
-  const { duressAt } = record;
-  const until = duressAt ?? Number.POSITIVE_INFINITY;
-  const entries = log.flatMap((entry): LogEntry[] => {
-    if (entry.what === 'duress') return [{ at: entry.at, what: 'cancelled' }];
-    if (entry.at > until) return [];
-    if (steps.has(entry.what)) return [{ at: entry.at, what: entry.what }];
-    return raisersOwn.has(entry.what) ? [entry] : [];
-  });
-  const location =
-    duressAt !== null && record.press.location !== null ? record.press.location : record.location;
+  const { seen } = record;
+  const location = seen ? seen.location : record.location;
+  const acceptedAt = iso(record.acceptedAt);
+  /** Contacts that were looked up after a cancel wait for ever. */
+  const waiting = ({ name }: MessageState) => queued(name, record.acceptedAt, record.press.drill);
   return {
     alertId: record.alertId,
     status: viewOf(record),
     drill: record.press.drill,
     ...(record.tripId === null ? {} : { tripId: record.tripId }),
     ...(location === null ? {} : { location }),
-    acceptedAt: iso(record.acceptedAt),
+    acceptedAt,
     contacts: record.messages
       .filter(({ purpose }) => purpose === 'raised')
-      .map(({ state }) =>
-        state.at > until
-          ? { name: state.name, channel: null, status: 'queued' as const, at: iso(record.acceptedAt) }
-          : { name: state.name, channel: state.channel, status: state.status, at: iso(state.at) },
-      ),
-    log: entries.map(({ at, ...entry }) => ({ at: iso(at), ...entry })),
+      .map(({ contact, state }) => (seen ? (seen.contacts.get(contact) ?? waiting(state)) : state))
+      .map(({ name, channel, status, at }) => {
+        const untouched = status === 'queued' || status === 'drill';
+        return { name, channel, status, at: untouched ? acceptedAt : iso(at) };
+      }),
+    log: raisersLog(log).map(({ at, ...entry }) => ({ at: iso(at), ...entry })),
   };
 }
 
 /** What admins see: everything but numbers. */
 export function adminsView(record: AlertRecord, log: readonly LogEntry[]): AdminAlert {
-  const seen = raisersView({ ...record, duressAt: null }, []);
+  const open = raisersView({ ...record, duressAt: null, seen: null }, []);
   return {
-    ...seen,
+    ...open,
     userId: record.userId,
     name: record.name,
     duress: record.duressAt !== null,

@@ -47,16 +47,6 @@ export function messageTo(contact: KeyedContact, purpose: Purpose, told: Told): 
   };
 }
 
-/** A message that nobody has tried yet. */
-export const queued = (name: string, at: number, drill: boolean): MessageState => ({
-  name,
-  status: drill ? 'drill' : 'queued',
-  channel: null,
-  provider: null,
-  tries: [],
-  at,
-});
-
 /** The attempt that is due next; null when every provider is exhausted. */
 export const dueNext = (providers: readonly SmsProvider[], state: MessageState): NextAttempt | null =>
   nextAttempt(
@@ -64,44 +54,78 @@ export const dueNext = (providers: readonly SmsProvider[], state: MessageState):
     state.tries,
   );
 
-export const claimed = (state: MessageState, provider: string, at: number): MessageState => ({
+/** `where`: what the text will say of the place. A claim without an outcome leaves it open whether its provider sent it. */
+export const claimed = (
+  state: MessageState,
+  provider: string,
+  at: number,
+  where: AlertLocation | null,
+): MessageState => ({
   ...state,
+  ...(state.status === 'sending' && state.provider !== null && state.unsure === undefined
+    ? { unsure: { provider: state.provider, since: state.at } }
+    : {}),
   status: 'sending',
   channel: 'sms',
   provider,
   at,
+  where,
 });
 
-const sendTimeoutMs = 5000;
+/** The place that the next text names: while an attempt may have arrived, its own, or that could not be found again. */
+export const placeOf = (state: MessageState, now: AlertLocation | null): AlertLocation | null =>
+  (state.status === 'sending' || state.unsure) && state.where !== undefined ? state.where : now;
+
+const sendTimeoutMs = 3500;
+
+/** After so long without an outcome its owner is dead, ms: until then a claim is left alone. */
+export const claimLastsMs = (state: MessageState): number => sendTimeoutMs * (state.unsure ? 2 : 1) + 500;
+
+/** No answer, or none that says no: the message may have been taken all the same. */
+const mayHaveArrived = (error: unknown): boolean =>
+  !(error instanceof ProviderError) || (error.status === undefined && !error.permanent);
 
 /**
  * Makes the attempt that a state claims; answers the state after it. Never rejects: a failure is a state too.
- * `since`: the claim is an earlier one without an outcome, of this time (ms). Then the provider is asked first, where it can
- * be: twice beats never, but once is better.
+ * While it is not known whether an earlier attempt arrived, its provider is asked first, where it can be: twice beats
+ * never, but once is better.
  */
 export async function attempt(
-  provider: SmsProvider,
+  providers: readonly SmsProvider[],
   message: SmsMessage,
   state: MessageState,
   clock: () => number,
-  since: number | null = null,
 ): Promise<{ state: MessageState; resent: boolean }> {
-  const sent = (messageId: string): MessageState => ({ ...state, status: 'sent', at: clock(), messageId });
+  const { unsure, ...known } = state;
+  const resent = unsure !== undefined;
+  const sent = (provider: string | null, messageId: string): MessageState => ({
+    ...known,
+    provider,
+    status: 'sent',
+    at: clock(),
+    messageId,
+  });
   try {
-    if (since !== null && provider.findSent) {
+    const asked = providers.find(({ name }) => name === unsure?.provider);
+    if (unsure && asked?.findSent) {
       const { to, body } = message;
-      const found = await provider
-        .findSent({ to, body, since }, { timeoutMs: sendTimeoutMs })
+      const found = await asked
+        .findSent({ to, body, since: unsure.since }, { timeoutMs: sendTimeoutMs })
         // Who cannot tell has not sent it, as far as anybody knows
         .catch(() => null);
-      if (found) return { state: sent(found.providerMessageId), resent: false };
+      if (found) return { state: sent(asked.name, found.providerMessageId), resent: false };
     }
+    const provider = providers.find(({ name }) => name === state.provider);
+    if (!provider) throw new Error(`No provider ${state.provider}`);
     const { providerMessageId } = await provider.send(message, { timeoutMs: sendTimeoutMs });
-    return { state: sent(providerMessageId), resent: since !== null };
+    return { state: sent(provider.name, providerMessageId), resent };
   } catch (error) {
     const [code, permanent] =
       error instanceof ProviderError ? [error.code, error.permanent] : ['UNKNOWN', false];
-    const tries = [...state.tries, { channel: provider.name, permanent }];
-    return { state: { ...state, status: 'failed', at: clock(), code, tries }, resent: since !== null };
+    const channel = state.provider ?? '';
+    const tries = [...state.tries, { channel, permanent }];
+    const open = unsure ?? (mayHaveArrived(error) ? { provider: channel, since: state.at } : undefined);
+    const after: MessageState = { ...known, status: 'failed', at: clock(), code, tries };
+    return { state: { ...after, ...(open ? { unsure: open } : {}) }, resent };
   }
 }

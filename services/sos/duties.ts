@@ -3,7 +3,7 @@ import { isOver } from './alert-state.ts';
 
 /** What an alert needs done, as it is now. Doing it twice changes nothing, so this may be asked at any time. */
 export interface Duties {
-  /** Its contacts are to be told, and its 30 s begin. Not yet looked up. */
+  /** Its contacts are to be told, and its 30 s begin: true until that is queued. */
   plan: boolean;
   /** Contacts (by key) who were told of it and have to hear that it is over. */
   tellOver: string[];
@@ -18,7 +18,9 @@ export function dutiesOf(record: AlertRecord): Duties {
   const over = isOver(record.status);
   const told = new Set(
     record.messages.flatMap(({ purpose, contact, state }) =>
-      purpose === 'raised' && (state.status === 'sent' || state.status === 'sending') ? [contact] : [],
+      purpose === 'raised' && (state.status === 'sent' || state.status === 'sending' || state.unsure)
+        ? [contact]
+        : [],
     ),
   );
   for (const { purpose, contact } of record.messages) if (purpose === 'over') told.delete(contact);

@@ -48,6 +48,8 @@ export class Journal {
   readonly #waiting = new Map<string, Waiting>();
   readonly #release: () => Promise<void>;
   readonly #lines: GroupCommit<Line, true>;
+  /** The file may end within a line: what comes next must not become a part of it. */
+  #torn = true;
 
   private constructor(file: FileHandle, path: string, release: () => Promise<void>) {
     this.#file = file;
@@ -57,13 +59,11 @@ export class Journal {
       maxSize: 1000,
       maxUnderWay: 1,
       commit: async (lines) => {
-        // A line begins anew: what stands before it may be torn, from a write that failed or a process that was killed
-        await this.#file.appendFile(
-          lines
-            .map((line) => `\n${JSON.stringify(line)}`)
-            .join('')
-            .concat('\n'),
-        );
+        const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+        const begin = this.#torn ? '\n' : '';
+        this.#torn = true;
+        await this.#file.appendFile(begin + text);
+        this.#torn = false;
         await this.#file.datasync();
         for (const line of lines) apply(this.#waiting, line);
         // In here nothing else is being written

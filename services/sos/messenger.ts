@@ -7,7 +7,16 @@ import type { SmsProvider } from '../../lib/providers/sms.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import { type AlertRecord, type MessageState, messageField, type Purpose } from './alert-record.ts';
 import { isOver } from './alert-state.ts';
-import { attempt, claimed, dueNext, type KeyedContact, messageTo, openContacts } from './contact-messages.ts';
+import {
+  attempt,
+  claimed,
+  claimLastsMs,
+  dueNext,
+  type KeyedContact,
+  messageTo,
+  openContacts,
+  placeOf,
+} from './contact-messages.ts';
 import type { Follow, SendJob } from './follow-jobs.ts';
 import type { SosRecords } from './records.ts';
 import { Semaphore } from './semaphore.ts';
@@ -31,6 +40,8 @@ interface One {
   contact: KeyedContact;
   purpose: Purpose;
   state: MessageState;
+  /** The job is for this message alone. */
+  alone: boolean;
 }
 
 export class Messenger {
@@ -44,8 +55,9 @@ export class Messenger {
   /** Makes the attempts that are due. Rejects when Redis does not record them: the job then runs again. */
   async send({ ids, purpose, contact }: SendJob): Promise<void> {
     const records = await this.#parts.records.readMany(ids);
-    const all = records.flatMap((record) => (record ? this.#messagesOf(record, purpose) : []));
-    const wanted = all.filter((one) => contact === undefined || one.contact.key === contact);
+    const alone = contact !== undefined;
+    const all = records.flatMap((record) => (record ? this.#messagesOf(record, purpose, alone) : []));
+    const wanted = all.filter((one) => !alone || one.contact.key === contact);
     // One alert's failure never fails its group: all are tried, then the job fails if any has to be done again
     const results = await Promise.allSettled(
       wanted.map((one) => this.#underWay.run(() => this.#advance(one))),
@@ -62,7 +74,7 @@ export class Messenger {
     for (const alertId of ids) await records.bury({ alertId, contact: contact ?? 'all', purpose, at: now() });
   }
 
-  #messagesOf(record: AlertRecord, purpose: Purpose): One[] {
+  #messagesOf(record: AlertRecord, purpose: Purpose, alone: boolean): One[] {
     const { sealer, hashSecret } = this.#parts;
     // Whoever has not heard of it need not hear of it once it is over
     if (record.contacts === null || (purpose === 'raised' && isOver(record.status))) return [];
@@ -73,7 +85,9 @@ export class Messenger {
       const contact = contacts.get(message.contact);
       const { state } = message;
       const isOpen = state.status === 'queued' || state.status === 'sending' || state.status === 'failed';
-      return contact && message.purpose === purpose && isOpen ? [{ record, contact, purpose, state }] : [];
+      return contact && message.purpose === purpose && isOpen
+        ? [{ record, contact, purpose, state, alone }]
+        : [];
     });
   }
 
@@ -83,24 +97,27 @@ export class Messenger {
     const { record, contact, purpose, state } = one;
     const due = dueNext(sms, state);
     if (!due) return;
+    const sinceMs = now() - state.at;
     // A failed one waits for its turn; its job has no delay any more when it comes
-    if (state.status === 'failed' && due.delayMs > 0 && now() - state.at < due.delayMs / 2)
-      return this.#later(one, due);
-    // A claim without an outcome is the provider's that had it
+    if (state.status === 'failed' && due.delayMs > 0 && sinceMs < due.delayMs / 2)
+      return this.#later(one, `${due.channel}:${due.attempt}`, due.delayMs);
+    // Somebody is at it, or has died over it
     const unfinished = state.status === 'sending';
-    const provider = sms.find(({ name }) => name === (unfinished ? state.provider : due.channel));
-    if (!provider) throw new Error(`No provider ${due.channel}`);
-    const claim = claimed(state, provider.name, now());
+    if (unfinished && sinceMs < claimLastsMs(state))
+      return this.#later(one, `unfinished:${state.at}`, claimLastsMs(state) - sinceMs);
+    // A claim without an outcome is the provider's that had it
+    const provider = (unfinished ? state.provider : null) ?? due.channel;
+    const location = placeOf(state, record.location);
+    const claim = claimed(state, provider, now(), location);
     const field = messageField(purpose, contact.key);
     if (!(await records.claim(record.alertId, field, state, claim))) return;
     const message = messageTo(contact, purpose, {
       name: record.name,
       status: record.status,
-      location: record.location,
+      location,
       link: record.link === null ? null : this.#parts.sealer.open(record.link),
     });
-    const since = unfinished ? state.at : null;
-    const { state: after, resent } = await attempt(provider, message, claim, now, since);
+    const { state: after, resent } = await attempt(sms, message, claim, now);
     if (resent) this.#parts.metrics.increment('sos.resent.total');
     await this.#record({ ...one, state: after });
   }
@@ -121,7 +138,7 @@ export class Messenger {
     if (due) {
       metrics.increment('sos.messages.total', { outcome: 'retried', from: 'worker' });
       await records.outcome(record.alertId, field, state, { at: state.at, what: 'contact-try-failed', note });
-      return this.#later(one, due);
+      return this.#later({ ...one, alone: false }, `${due.channel}:${due.attempt}`, due.delayMs);
     }
     metrics.increment('sos.messages.total', { outcome: 'failed', from: 'worker' });
     metrics.increment('sos.exhausted.total', { what: 'contact' });
@@ -143,17 +160,16 @@ export class Messenger {
     ]);
   }
 
-  async #later(
-    { record, contact, purpose }: One,
-    due: { channel: string; attempt: number; delayMs: number },
-  ) {
+  async #later({ record, contact, purpose, alone }: One, what: string, delayMs: number): Promise<void> {
+    // By a clock that is behind: a job cannot queue itself again under its own id, but it can fail and run again
+    if (alone) throw new Error('It is too early for this attempt');
     const { alertId } = record;
     await this.#parts.follow([
       {
         data: { kind: 'send', ids: [alertId], purpose, contact: contact.key },
         options: {
-          jobId: `${purpose}:${alertId}:${contact.key}:${due.channel}:${due.attempt}`,
-          delay: Math.round(due.delayMs),
+          jobId: `${purpose}:${alertId}:${contact.key}:${what}`,
+          delay: Math.round(delayMs),
         },
       },
     ]);

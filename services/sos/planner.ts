@@ -6,8 +6,8 @@ import { createHash } from 'node:crypto';
 import type { Log } from '../../lib/context.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import type { Card } from '../../mixins/cards.ts';
-import { type AlertRecord, messageField } from './alert-record.ts';
-import { openContacts, queued } from './contact-messages.ts';
+import { type AlertRecord, messageField, queued } from './alert-record.ts';
+import { openContacts } from './contact-messages.ts';
 import { dutiesOf } from './duties.ts';
 import type { Follow, FollowJob, JobToAdd } from './follow-jobs.ts';
 import type { Plan, SosRecords } from './records.ts';
@@ -145,9 +145,7 @@ export class Planner {
   #jobsOf(planned: readonly Planned[]): JobToAdd<FollowJob>[] {
     const { now, escalateAfterMs } = this.#parts;
     const jobs: JobToAdd<FollowJob>[] = [];
-    const fresh = planned.flatMap(({ record, hasContacts }) =>
-      dutiesOf(record).plan && !record.press.drill ? [{ record, hasContacts }] : [],
-    );
+    const fresh = planned.filter(({ record }) => dutiesOf(record).plan && !record.press.drill);
     const told = fresh.flatMap(({ record, hasContacts }) => (hasContacts ? [record.alertId] : []));
     for (let start = 0; start < told.length; start += alertsPerSend) {
       const ids = told.slice(start, start + alertsPerSend);
@@ -158,10 +156,8 @@ export class Planner {
     }
     if (fresh.length > 0) {
       const ids = fresh.map(({ record }) => record.alertId);
-      const delay = Math.max(
-        0,
-        Math.max(...fresh.map(({ record }) => record.acceptedAt)) + escalateAfterMs - now(),
-      );
+      const newest = Math.max(...fresh.map(({ record }) => record.acceptedAt));
+      const delay = Math.max(0, newest + escalateAfterMs - now());
       jobs.push({
         data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
         options: { jobId: `wake:${groupId(ids)}`, delay },

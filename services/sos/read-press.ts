@@ -36,12 +36,22 @@ const maxAheadMs = 60_000;
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-function asText(value: unknown): string {
+/** Null for what cannot be written as JSON. */
+function jsonOf(value: unknown): string | null {
   try {
-    return (JSON.stringify(value) ?? String(value)).slice(0, maxRaw);
+    return JSON.stringify(value) ?? null;
   } catch {
-    return '[unreadable]';
+    return null;
   }
+}
+
+const asText = (value: unknown): string => (jsonOf(value) ?? '[unreadable]').slice(0, maxRaw);
+
+/** An object as it will be stored, if it can be and is not too large. */
+function storable(value: unknown): Record<string, unknown> | null {
+  const json = isObject(value) ? jsonOf(value) : null;
+  const copy: unknown = json === null || json.length >= maxRaw ? null : JSON.parse(json);
+  return isObject(copy) ? copy : null;
 }
 
 /** Epoch ms, or ISO 8601. */
@@ -96,7 +106,7 @@ export function readPress(
   if (tripId === null) keep('tripId', params.tripId);
   const read = readLocation(params.location, now);
   if (read === null) keep('location', params.location);
-  const device = isObject(params.device) && asText(params.device).length < maxRaw ? params.device : null;
+  const device = storable(params.device);
   if (device === null) keep('device', params.device);
   if (params.drill !== undefined && typeof params.drill !== 'boolean') keep('drill', params.drill);
   keep('body', params.raw);

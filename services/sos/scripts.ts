@@ -120,7 +120,12 @@ const duress = `${prelude}
 local record = redis.call('HMGET', KEYS[1], 'status', 'duress')
 if not record[1] then return 'missing' end
 if record[2] == '1' then return record[1] end
-redis.call('HSET', KEYS[1], 'duress', '1', 'duressAt', ARGV[2])
+local fields = redis.call('HGETALL', KEYS[1])
+for i = 1, #fields, 2 do
+  local contact = string.match(fields[i], '^m:raised:(.+)$')
+  if contact then redis.call('HSET', KEYS[1], 's:' .. contact, fields[i + 1]) end
+end
+redis.call('HSET', KEYS[1], 'duress', '1', 'duressAt', ARGV[2], 'seenLocation', redis.call('HGET', KEYS[1], 'location') or '')
 note(ARGV[1], ARGV[3])
 if redis.call('GET', ARGV[4]) == ARGV[1] then redis.call('DEL', ARGV[4]) end
 changed(ARGV[1], ARGV[2])
@@ -196,18 +201,25 @@ if redis.call('HGET', KEYS[1], 'duty') ~= ARGV[2] then return 0 end
 return redis.call('ZREM', 'sos:unprocessed', ARGV[1])`;
 
 /**
- * One attempt at one message. KEYS: alert. ARGV: field, state that claims it, the state that was seen. Answers the state that
- * is there: the claim's own if it was won.
+ * One attempt at one message; nobody is told of an alert once it is over. KEYS: alert. ARGV: field, state that claims it, the
+ * state that was seen. Answers the state that is there: the claim's own if it was won.
  */
 const claim = `
 local state = redis.call('HGET', KEYS[1], ARGV[1])
+if string.sub(ARGV[1], 1, 9) == 'm:raised:' and redis.call('HEXISTS', KEYS[1], 'endedAt') == 1 then return state or '' end
 if state ~= ARGV[3] then return state or '' end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return ARGV[2]`;
 
-/** What an attempt, or anything else, led to. KEYS: alert, feed. ARGV: id, at, field or empty, state, log entry, feed data or empty. */
+/**
+ * What an attempt, or anything else, led to. KEYS: alert, feed. ARGV: id, at, field or empty, state, log entry, feed data or
+ * empty. An attempt that was under way when the alert was cancelled, by whatever PIN, still shows how it went.
+ */
 const outcome = `${prelude}
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], ARGV[3], ARGV[4]) end
+local contact = string.match(ARGV[3], '^m:raised:(.+)$')
+local seen = contact and redis.call('HGET', KEYS[1], 's:' .. contact)
+if seen and cjson.decode(seen).status == 'sending' then redis.call('HSET', KEYS[1], 's:' .. contact, ARGV[4]) end
 note(ARGV[1], ARGV[5])
 changed(ARGV[1], ARGV[2])
 if ARGV[6] ~= '' then tell(KEYS[2], 'sos.updated', ARGV[2], ARGV[6]) end

@@ -6,12 +6,13 @@
 import type { MetricRegistry } from 'moleculer';
 import type { AdminAlert } from '../../contracts/sos.ts';
 import { defineService } from '../../lib/define-service.ts';
+import { isConnectionTrouble } from '../../lib/errors.ts';
 import { sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';
 import { producer, queue } from '../../mixins/queue.ts';
 import { shares } from '../../mixins/shares.ts';
 import { store } from '../../mixins/store.ts';
-import { type AlertRecord, adminsView } from './alert-record.ts';
+import { type AlertRecord, adminsView, type LogEntry } from './alert-record.ts';
 import { type FollowJob, followQueue, sosLock, toFollow } from './follow-jobs.ts';
 import { Planner } from './planner.ts';
 import { SosRecords } from './records.ts';
@@ -25,8 +26,23 @@ interface ArchivedAlert {
   status: string;
   acceptedAt: string;
   alert: AdminAlert;
-  /** As it came, for those who look into it later. */
-  press: AlertRecord['press'];
+  /** As it came, JSON, for those who look into it later: no database takes any key that a client may think of. */
+  press: string;
+}
+
+function archivedOf(record: AlertRecord, log: readonly LogEntry[]): ArchivedAlert {
+  const alert = adminsView(record, log);
+  const { alertId, version, userId, tripId, status, press } = record;
+  return {
+    _id: alertId,
+    version,
+    userId,
+    tripId,
+    status,
+    acceptedAt: alert.acceptedAt,
+    alert,
+    press: JSON.stringify(press),
+  };
 }
 
 const sweepEveryMs = 1000;
@@ -139,23 +155,26 @@ export default defineService({
       const kept = this.parts().records;
       if (records.length === 0) return;
       const logs = await kept.logs(records.map(({ alertId }) => alertId));
-      await this.store.replaceNewer(
-        records.map((record, index) => {
-          const alert = adminsView(record, logs[index] ?? []);
-          const { alertId, version, userId, tripId, status, press } = record;
-          return {
-            _id: alertId,
-            version,
-            userId,
-            tripId,
-            status,
-            acceptedAt: alert.acceptedAt,
-            alert,
-            press,
-          };
-        }),
-      );
-      await kept.projected(records);
+      const copies = records.map((record, index) => archivedOf(record, logs[index] ?? []));
+      const refused = new Map<string, unknown>();
+      try {
+        await this.store.replaceNewer(copies);
+      } catch (error) {
+        if (isConnectionTrouble(error)) throw error;
+        // One that the database cannot take must not keep the others out
+        for (const copy of copies) {
+          try {
+            await this.store.replaceNewer([copy]);
+          } catch (reason) {
+            if (isConnectionTrouble(reason)) throw reason;
+            refused.set(copy._id, reason);
+          }
+        }
+      }
+      await kept.projected(records.filter(({ alertId }) => !refused.has(alertId)));
+      const [first] = refused.values();
+      if (refused.size > 0)
+        throw new Error(`The database does not take ${[...refused.keys()].join(', ')}`, { cause: first });
     },
 
     async projectWaiting(): Promise<void> {

@@ -21,9 +21,16 @@ import { type Sealer, sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';
 import { producer } from '../../mixins/queue.ts';
 import { logTrouble, redis, redisTarget } from '../../mixins/redis.ts';
-import { type AlertRecord, adminsView, type MessageState, raisersView, viewOf } from './alert-record.ts';
+import {
+  type AlertRecord,
+  adminsView,
+  type MessageState,
+  queued,
+  raisersView,
+  viewOf,
+} from './alert-record.ts';
 import { type AlertStep, isOver } from './alert-state.ts';
-import { attempt, claimed, dueNext, messageTo, openContacts, queued } from './contact-messages.ts';
+import { attempt, claimed, dueNext, messageTo, openContacts } from './contact-messages.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Waiting } from './journal.ts';
 import { lastKnown } from './last-known.ts';
@@ -125,7 +132,8 @@ export default defineService({
       if (outcome !== 'ok') throw new AppError('SOS_WRONG_STATE');
       this.queueSoon(record.alertId);
       const now = await this.adminAlert(record.alertId);
-      this.tellRaiser(record, now.duress ? 'cancelled' : now.status);
+      // After a true cancel there would be nothing to hear
+      if (!now.duress) this.tellRaiser(record, now.status);
       return now;
     },
 
@@ -169,14 +177,11 @@ export default defineService({
             let state = known?.status === 'sending' ? known : queued(contact.name, Date.now(), false);
             const message = messageTo(contact, 'raised', told);
             for (let due = dueNext(providers.sms, state); due; due = dueNext(providers.sms, state)) {
-              const provider = providers.sms.find(({ name }) => name === due?.channel);
-              if (!provider) break;
               await pause(due.delayMs, signal);
               if (signal.aborted) return false;
-              const since = state.status === 'sending' ? state.at : null;
-              state = claimed(state, provider.name, Date.now());
+              state = claimed(state, due.channel, Date.now(), location);
               await keep(contact.key, state);
-              ({ state } = await attempt(provider, message, state, Date.now, since));
+              ({ state } = await attempt(providers.sms, message, state, Date.now));
               await keep(contact.key, state);
               if (state.status === 'sent') break;
             }

@@ -23,9 +23,9 @@ import { startNats, type TestNats } from '../support/nats.ts';
 import { freePort, type RoleProcess, type RoleProcesses, startRoles } from '../support/process.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
-/** One system for the whole file, as production has it; accounts and trips share a process only to spare one. */
+/** One system for the whole file, as production has it; some share a process only to spare one. */
 const fleet = {
-  data: 'accounts,trips,notify',
+  data: 'accounts,trips,notify,admin,sos',
   location1: 'location',
   location2: 'location',
   api1: 'api',

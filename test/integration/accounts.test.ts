@@ -1,11 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { sealerOf } from '../../lib/sealed.ts';
-import { type DevelopmentRedis, startRedis } from '../../lib/standins/redis.ts';
 import {
   type Answer,
+  connectAdmin,
   connectSocket,
   newPhone,
   request,
@@ -15,6 +12,7 @@ import {
   type User,
 } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
+import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { redisContent, withRedis } from '../support/redis-content.ts';
 import { type System, startSystem } from '../support/system.ts';
 
@@ -267,27 +265,33 @@ describe('sessions', () => {
   });
 
   describe('with a Redis that goes away', () => {
-    let dataDir: string;
-    let redis: DevelopmentRedis;
+    let redis: TestRedis;
     let alone: System;
     beforeAll(async () => {
-      dataDir = await mkdtemp(join(tmpdir(), 'ride-redis-'));
-      redis = await startRedis({ dataDir });
-      alone = await startSystem({ env: { REDIS_URL: redis.socketPath } });
+      redis = await startTestRedis();
+      alone = await startSystem({ env: { REDIS_URL: redis.url } });
     });
     afterAll(async () => {
       await alone.stop();
       await redis.stop();
-      await rm(dataDir, { recursive: true, force: true });
     });
 
     test('nobody is told to sign in again: 503, and readiness says what is missing', async () => {
       const user = await signIn(alone);
-      await redis.stop();
+      await redis.halt();
       const answer = await request(alone, 'GET', '/api/v1/me', { token: user.token });
       expectRefusal(answer, 503, 'SESSION_STORE_UNAVAILABLE');
       expect(Number(answer.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
-      await expect(connectSocket(alone, user.token)).rejects.toMatchObject({
+      // Let in for an SOS, and for nothing else
+      const socket = await connectSocket(alone, user.token);
+      const join = () => socket.emitWithAck('trip:join', { tripId: 'trp_none' });
+      expect(await join()).toEqual({
+        ok: false,
+        error: expect.objectContaining({ code: 'SESSION_STORE_UNAVAILABLE', retryAfterS: 1 }),
+      });
+      expect(await socket.emitWithAck('sos:trigger', {})).toMatchObject({ ok: true, status: 'active' });
+      socket.close();
+      await expect(connectAdmin(alone, user.token)).rejects.toMatchObject({
         data: { code: 'SESSION_STORE_UNAVAILABLE' },
       });
       // A token that is none needs no store to be refused
@@ -307,6 +311,27 @@ describe('sessions', () => {
       const answers = await Promise.all([ask(newPhone(), { on: alone }), login(newPhone(), '123456', alone)]);
       for (const answer of answers) expect(answer.status).toBe(503);
     });
+
+    test('once it is back, a socket that was let in works, or is cut if its session had ended', async () => {
+      await redis.resume();
+      const [user, gone] = await eventually(() => Promise.all([signIn(alone), signIn(alone)]), 10_000);
+      await post('/auth/logout', undefined, { token: gone.token, on: alone });
+      await redis.halt();
+      const [socket, ended] = await Promise.all([user, gone].map(({ token }) => connectSocket(alone, token)));
+      try {
+        const cut = new Promise((resolve) => ended!.once('disconnect', resolve));
+        const join = () => socket!.emitWithAck('trip:join', { tripId: 'trp_none' });
+        const refused = (code: string) => ({ ok: false, error: expect.objectContaining({ code }) });
+        expect(await join()).toEqual(refused('SESSION_STORE_UNAVAILABLE'));
+        await redis.resume();
+        await eventually(async () => expect(await join()).toEqual(refused('TRIP_NOT_FOUND')), 10_000);
+        expect(await cut).toBe('io server disconnect');
+        expect(socket!.connected).toBe(true);
+      } finally {
+        socket?.close();
+        ended?.close();
+      }
+    }, 30_000);
   });
 });
 

@@ -272,6 +272,8 @@ describe('what an admin is sent', () => {
     const socket = await connect();
     const seen = seenBy(socket);
     const { cursor } = await subscribe(socket);
+    // A storm is what comes live, and not what is caught up with: the reader waits for it
+    await eventually(async () => expect(await redis.client('LIST')).toMatch(/flags=\w*b\w* .*cmd=xread/));
     const pipeline = redis.pipeline();
     for (let n = 0; n < 5000; n++)
       pipeline.xadd(

@@ -46,6 +46,8 @@ const deep = `${'{"a":'.repeat(40)}1${'}'.repeat(40)}`;
 
 let system: System;
 let trip: Awaited<ReturnType<typeof activeTrip>>;
+/** An alert of the trip's rider. */
+let alertId: string;
 let routes: Route[];
 const tokens = new Map<Role, string>();
 
@@ -57,7 +59,7 @@ const pathOf = (route: Route, id = 'trp_nobody') =>
 const inPath = ({ rest }: Route) =>
   Object.fromEntries([...rest.path.matchAll(/:(\w+)/g)].map(([, name]) => [name, 'trp_nobody']));
 /** Fields that a route wants before it looks at an id. */
-const valid: Record<string, unknown> = { updates: [{}], ttlMinutes: 5 };
+const valid: Record<string, unknown> = { updates: [{}], ttlMinutes: 5, pin: '1234' };
 const mayCall = ({ permissions }: Pick<Route, 'permissions'>, role: Role) =>
   permissions === 'public' || permissions === 'user' || permissions.includes(role);
 /** Somebody who may call the route, but is on no trip. */
@@ -78,6 +80,8 @@ function send(
   });
 }
 
+/** Those of `badTokens` that were good once. */
+const ended = new Set(['revoked', 'expired']);
 /** Tokens that are none, or no more: forged, of a session that was ended, of one whose time is over. */
 async function badTokens(): Promise<Record<string, string | undefined>> {
   const { sessions, redis } = system.broker.getLocalService('accounts') as unknown as {
@@ -131,6 +135,8 @@ beforeAll(async () => {
       : [],
   );
   trip = await activeTrip(system);
+  const { body } = await request(system, 'POST', '/api/v1/sos', { token: trip.rider.token, body: {} });
+  ({ alertId } = body);
   const accounts = system.broker.getLocalService('accounts') as unknown as { sessions: Sessions };
   for (const role of roleSchema.options)
     tokens.set(role, (await accounts.sessions.create(`usr_${role}`, role, 1)).token);
@@ -147,9 +153,29 @@ describe('every route', () => {
     const bad = Object.entries(await badTokens());
     for (const route of routes.filter(({ permissions }) => permissions !== 'public')) {
       for (const [what, token] of bad) {
+        // Whoever once had a session may raise an alert and say where they are
+        if (route.rest.admits === 'ever' && ended.has(what)) continue;
         const answer = await send(route, { token });
         expectCoded(answer, `${route.action} with ${what}`);
         expect([route.action, what, answer.body.error.code]).toEqual([route.action, what, 'UNAUTHENTICATED']);
+      }
+    }
+  });
+
+  test('R3.4 of an alert lets an ended and an expired session in: to raise it and to say where, nothing else', async () => {
+    const bad = await badTokens();
+    const admitting = routes.filter(({ rest }) => rest.admits === 'ever');
+    expect(admitting.map(({ action }) => action).toSorted()).toEqual(['sos.locate', 'sos.trigger']);
+    for (const what of ended) {
+      for (const route of admitting) {
+        const answer = await send(route, { token: bad[what], body: { updates: [{}] } });
+        if (route.rest.neverRefuses) expectTaken(answer, `${route.action} with ${what}`);
+        else
+          expect([route.action, answer.status, answer.body.error.code]).toEqual([
+            route.action,
+            404,
+            'SOS_NOT_FOUND',
+          ]);
       }
     }
   });
@@ -182,6 +208,22 @@ describe('every route', () => {
           id,
           expect.arrayContaining([answer.status]),
         ]);
+      }
+    }
+  });
+
+  test("refuses another's alert as if there were none", async () => {
+    const alerts = routes.filter(({ rest }) => rest.path.startsWith('/sos/:id'));
+    expect(alerts.map(({ action }) => action).toSorted()).toEqual(['sos.cancel', 'sos.get', 'sos.locate']);
+    for (const route of alerts) {
+      for (const role of roleSchema.options) {
+        const answer = await send(route, {
+          token: tokens.get(role),
+          id: alertId,
+          body: { updates: [{}], pin: '1234' },
+        });
+        expectCoded(answer, `${route.action} as ${role}`);
+        expect([route.action, role, answer.body.error.code]).toEqual([route.action, role, 'SOS_NOT_FOUND']);
       }
     }
   });
@@ -407,8 +449,10 @@ describe('every action, called over the broker', () => {
 });
 
 describe('the way to a route', () => {
-  /** Routes that are no action's. Nobody signs in for them: what they show, anybody may see. */
+  /** Routes that are no action's. Nobody signs in for these: what they show, anybody may see. */
   const open = ['GET /api/v1/openapi.json', 'GET /docs', 'GET /healthz', 'GET /readyz', 'GET /dev/outbox'];
+  /** These look by themselves who calls. */
+  const guarded = ['GET /api/v1/admin/events/stream'];
   interface Alias {
     method: string;
     fullPath: string;
@@ -418,10 +462,24 @@ describe('the way to a route', () => {
   test('is an action with contract and permissions, or on the list of those that need none', () => {
     const { aliases } = system.broker.getLocalService('api') as unknown as { aliases: Alias[] };
     const others = aliases.filter(({ action }) => !action);
-    expect(others.map(({ method, fullPath }) => `${method} ${fullPath}`).toSorted()).toEqual(open.toSorted());
+    expect(others.map(({ method, fullPath }) => `${method} ${fullPath}`).toSorted()).toEqual(
+      [...open, ...guarded].toSorted(),
+    );
     const led = aliases.flatMap(({ action }) => (action ? [action] : []));
     expect(led.toSorted()).toEqual(routes.map(({ action }) => action).toSorted());
     for (const action of led) expect([action, actionContract(action)]).toEqual([action, expect.anything()]);
+  });
+
+  test('that looks by itself who calls refuses whom an action would refuse', async () => {
+    const bad = Object.values(await badTokens());
+    for (const route of guarded) {
+      const [method = '', path = ''] = route.split(' ');
+      const codeFor = async (token: string | undefined) =>
+        (await request(system, method, path, { token })).body.error.code;
+      for (const token of bad) expect([route, await codeFor(token)]).toEqual([route, 'UNAUTHENTICATED']);
+      for (const role of ['rider', 'driver'] as const)
+        expect([route, role, await codeFor(tokens.get(role))]).toEqual([route, role, 'FORBIDDEN']);
+    }
   });
 
   test('to an action that has no route is closed, also by its name', async () => {

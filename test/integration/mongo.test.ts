@@ -3,7 +3,6 @@ import mongoose from 'mongoose';
 import type { Collection } from '../../mixins/collection.ts';
 import { type CollectionSpec, MigrationConflict, migrate } from '../../mixins/migrations.ts';
 import type { PooledAdapter } from '../../mixins/pooled-adapter.ts';
-import { type ProjectionFields, projection } from '../../mixins/projection.ts';
 import { store } from '../../mixins/store.ts';
 import { historyCollection } from '../../services/location/history.collection.ts';
 import { eventually } from '../support/eventually.ts';
@@ -273,34 +272,6 @@ describe("the MongoDB path, on the simulator of MongoDB's wire protocol", () => 
       const hanging = expect(collection.get('ride-1')).rejects.toEqual(unavailable);
       expect(await msUntil(broker.stop())).toBeLessThan(2000);
       await hanging;
-    });
-
-    test('projected records wait, and the newest of each is there afterwards', async () => {
-      const { collection, service } = await open({}, { mixins: [rides(), projection<Ride>()] });
-      const { project } = service as unknown as ProjectionFields<Ride>;
-      project(ride(0));
-      await eventually(async () => expect(await collection.get('ride-0')).toEqual(ride(0)));
-      await simulator.halt();
-      for (let n = 0; n < 1200; n++) project(ride(n, 2));
-      for (let n = 0; n < 1200; n += 2) project(ride(n, 3));
-      await expect(collection.get('ride-1')).rejects.toEqual(unavailable);
-      await simulator.resume();
-      await eventually(() => {
-        const there = simulator.database().collection('rides').find({});
-        expect(there).toHaveLength(1200);
-        for (const { _id, version } of there) expect(version).toBe(Number(_id.slice(5)) % 2 === 0 ? 3 : 2);
-      }, 10_000);
-    }, 30_000);
-
-    test('projected records that fit no more are counted', async () => {
-      const { service, broker } = await open({}, { mixins: [rides(), projection<Ride>({ limit: 10 })] });
-      await simulator.halt();
-      const { project } = service as unknown as ProjectionFields<Ride>;
-      for (let n = 0; n < 15; n++) project(ride(n));
-      const values = (name: string) => broker.metrics.getMetric(name)?.toObject().values;
-      expect(values('store.behind.dropped')).toMatchObject([{ value: 5, labels: { reason: 'full' } }]);
-      expect(values('store.behind.waiting')).toMatchObject([{ value: 10 }]);
-      expect(await msUntil(broker.stop())).toBeLessThan(5000);
     });
   });
 

@@ -260,7 +260,11 @@ describe('probes and metrics', () => {
       const ready = await request(at, 'GET', '/readyz');
       expect([ready.status, ready.body]).toEqual([
         200,
-        { ready: true, state: 'ready', checks: { broker: 'ok', redis: 'ok', sosRedis: 'ok', db: 'ok' } },
+        {
+          ready: true,
+          state: 'ready',
+          checks: { broker: 'ok', redis: 'ok', sosRedis: 'ok', sosJournal: 'ok', db: 'ok' },
+        },
       ]);
     }
   });

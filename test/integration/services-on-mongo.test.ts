@@ -106,7 +106,8 @@ describe(`services on ${mongoBackend}`, () => {
       for (const stream of [child.stdout, child.stderr])
         stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
       expect(await once(child, 'close')).toEqual([0, null]);
-      for (const name of ['users', 'trips', 'location-history']) expect(output).toContain(`${name}: ready\n`);
+      for (const name of ['users', 'trips', 'alerts', 'location-history'])
+        expect(output).toContain(`${name}: ready\n`);
     }
     const kept = mongo.simulator?.database().collection('location-history').options;
     if (kept) expect(kept['expireAfterSeconds']).toBe(30 * 86_400);

@@ -144,7 +144,7 @@ describe('making links', () => {
     const answers = await Promise.all(Array.from({ length: 20 }, () => share(rider, tripId)));
     const made = answers.filter(({ status }) => status === 201);
     expect(made).toHaveLength(10);
-    expect(codeOf(answers.find(({ status }) => status !== 201)!)).toEqual([409, 'TOO_MANY_SHARES']);
+    expect(codeOf(answers.find(({ status }) => status !== 201)!)).toEqual([429, 'TOO_MANY_SHARES']);
     expect((await revoke(rider, tripId, made[0]!.body.token)).status).toBe(204);
     expect((await share(rider, tripId)).status).toBe(201);
   });

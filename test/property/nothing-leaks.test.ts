@@ -11,6 +11,7 @@ import { metricsText } from '../../lib/metrics.ts';
 import { cleanText, redact } from '../../lib/redact.ts';
 import { issueToken } from '../../lib/session-token.ts';
 import { renderText } from '../../services/notify/templates.ts';
+import { alertIdOf } from '../../services/sos/read-press.ts';
 import { makeBroker } from '../support/broker.ts';
 
 /** What pino writes for these arguments, with our options. */
@@ -368,6 +369,10 @@ describe('metrics', () => {
     }),
     fc.constant(null).map(() => {
       const value = newId('usr');
+      return { value, told: value };
+    }),
+    fc.constantFrom(null, 'a key').map((key) => {
+      const value = alertIdOf(newId('usr'), key);
       return { value, told: value };
     }),
   );

@@ -81,6 +81,7 @@ describe('the catalogue of errors', () => {
       'TEMPLATE_VARIABLE_MISSING',
       'TOO_MANY_ROOMS',
       'UNKNOWN_EVENT',
+      'LOCATION_INVALID',
     ]);
     for (const code of raisedIn(filesIn('services')))
       expect([code, named.has(code) || general.has(code) || unnamed.has(code)]).toEqual([code, true]);

@@ -5,6 +5,7 @@ import pino from 'pino';
 import { loggerOptions } from '../../lib/logger.ts';
 import { redact } from '../../lib/redact.ts';
 import { issueToken } from '../../lib/session-token.ts';
+import { alertIdOf } from '../../services/sos/read-press.ts';
 
 const digits = (min: number, max: number) =>
   fc.array(fc.integer({ min: 0, max: 9 }), { minLength: min, maxLength: max }).map((d) => d.join(''));
@@ -131,9 +132,12 @@ describe('redact leaves readable', () => {
   test('ids of ours', () => {
     fc.assert(
       fc.property(id, (random) => {
-        for (const kind of ['usr', 'trp', 'bkg', 'ntf']) {
+        for (const kind of ['usr', 'trp', 'bkg', 'ntf', 'sos']) {
           expect(redact(`${kind}_${random}`)).toBe(`${kind}_${random}`);
         }
+        // Of a press with a key
+        const hashed = alertIdOf(`usr_${random}`, random);
+        expect(redact(hashed)).toBe(hashed);
       }),
     );
   });

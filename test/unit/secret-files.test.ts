@@ -22,6 +22,10 @@ const production = {
   MONGO_URI: 'mongodb://m',
   TWILIO_ACCOUNT_SID: 'AC1',
   TWILIO_FROM: '+1',
+  MSG91_AUTH_KEY: 'a key',
+  MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
+  PAGERDUTY_ROUTING_KEY: 'r'.repeat(32),
+  ONCALL_PHONE: '+919811111111',
 };
 
 describe('a mounted secret that changes', () => {
@@ -148,7 +152,12 @@ describe('the configuration', () => {
       /SECRET$|TOKEN$|KEYS?$|PASSWORD$|CREDENTIALS?$/.test(key),
     );
     expect(sounding.map(({ key }) => key)).toEqual(
-      expect.arrayContaining(['SESSION_SECRET', 'TWILIO_AUTH_TOKEN']),
+      expect.arrayContaining([
+        'SESSION_SECRET',
+        'TWILIO_AUTH_TOKEN',
+        'MSG91_AUTH_KEY',
+        'PAGERDUTY_ROUTING_KEY',
+      ]),
     );
     for (const { key, description } of sounding) {
       if (fixed.has(key)) expect(description).toContain('Can never change');

@@ -217,6 +217,25 @@ describe('compose.yaml', () => {
     expect(compose.get('x-role')).toContain(`secrets: [${secrets.join(', ')}]`);
   });
 
+  test('keeps alerts that the SOS Redis did not answer: each role that takes some has a disk and a name that stay', () => {
+    const directory = environment(() => 'x')['SOS_JOURNAL_DIR'] ?? '';
+    expect(directory).toMatch(/^\/var\/lib\//);
+    const taking = ['api', 'gateway', 'sos'];
+    for (const name of names) {
+      const [hostname, volumes] = ['hostname', 'volumes'].map(
+        (key) => new RegExp(`^${key}: (.*)$`, 'm').exec(services.get(name) ?? '')?.[1],
+      );
+      expect([name, hostname, volumes]).toEqual(
+        taking.includes(name)
+          ? [name, name, `['${name}-journal:${directory}']`]
+          : [name, undefined, undefined],
+      );
+    }
+    // A volume takes over the owner of what it covers
+    const [uid, gid] = last('USER').split(':');
+    expect(image).toContainEqual({ name: 'RUN', rest: `install -d -o ${uid} -g ${gid} ${directory}` });
+  });
+
   test('does not start without what has no default', () => {
     for (const { key } of configKeys().filter(({ required }) => required)) {
       expect(compose.get('x-environment')).not.toMatch(new RegExp(`^${key}: .*:-`, 'm'));

@@ -40,6 +40,14 @@ export const atMost = (requirement: string, what: string, measured: number, limi
   met: measured <= limit,
 });
 
+/** A target that is met at or above `limit`. */
+export const atLeast = (requirement: string, what: string, measured: number, limit: number): Target => ({
+  requirement,
+  asked: `${what}: at least ${limit}`,
+  measured,
+  met: measured >= limit,
+});
+
 const rounded = (value: number): number => Number(value.toPrecision(4));
 const roundedAll = (figures: Figures): Figures =>
   Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, rounded(value)]));

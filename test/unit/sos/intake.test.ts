@@ -2,135 +2,177 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { Intake, type IntakeParts } from '../../../services/sos/intake.ts';
-import { Journal, type Waiting } from '../../../services/sos/journal.ts';
+import { Intake } from '../../../services/sos/intake.ts';
+import { Journal } from '../../../services/sos/journal.ts';
 import { type Press, readPress } from '../../../services/sos/read-press.ts';
 import type { SentState, SosRecords, Taken } from '../../../services/sos/records.ts';
+import { SilentError } from '../../../services/sos/records.ts';
 import { eventually } from '../../support/eventually.ts';
+import { state } from './records.ts';
 
 const logger = { debug() {}, info() {}, warn() {}, error() {} };
+const reply = Object.assign(new Error('WRONGTYPE'), { name: 'ReplyError' });
 
-/** An SOS Redis that is away until it is told to be there. */
-class Records {
-  isAway = true;
-  readonly taken: { alertId: string; sent: readonly SentState[] }[] = [];
-  refuseWaiting(): void {}
-  async queued(): Promise<void> {}
-  async ping(): Promise<void> {
-    if (this.isAway) throw new Error('away');
-  }
-  async take({ alertId, acceptedAt }: Press, sent: readonly SentState[] = []): Promise<Taken> {
-    await this.ping();
-    this.taken.push({ alertId, sent });
-    return { alertId, acceptedAt, status: 'active', how: 'new', replicated: true };
-  }
+let directory: string;
+let journal: Journal;
+let intake: Intake | undefined;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'ride-intake-'));
+  journal = await Journal.open(directory, 'a');
+});
+afterEach(async () => {
+  await intake?.stop();
+  await journal.close();
+  await rm(directory, { recursive: true });
+});
+
+const press = (key: string, over: Partial<Press> = {}): Press => ({
+  ...readPress({ key }, { id: 'usr_1', standing: 'live' }, 1_000_000),
+  ...over,
+});
+
+/** An SOS Redis that is silent, refuses a press or has no replica when it is told, and otherwise keeps alerts. */
+function setUp(now: () => number = () => 1_000_000) {
+  const redis = {
+    silent: false,
+    replicated: true,
+    poison: new Set<string>(),
+    /** Silent for the caller, though the script runs. */
+    late: false,
+    kept: new Map<string, { press: Press; sent: readonly SentState[] }>(),
+    queued: [] as string[],
+    told: [] as string[],
+    counted: [] as string[],
+    pings: 0,
+  };
+  const records = {
+    async take(one: Press, sent: readonly SentState[] = []): Promise<Taken> {
+      if (redis.silent) throw new SilentError(200);
+      if (redis.poison.has(one.alertId)) throw reply;
+      const how = redis.kept.has(one.alertId) ? 'same' : 'new';
+      if (how === 'new') redis.kept.set(one.alertId, { press: one, sent });
+      if (redis.late) throw new SilentError(200);
+      const { alertId, acceptedAt } = one;
+      return { alertId, status: 'active', acceptedAt, how, replicated: redis.replicated };
+    },
+    refuseWaiting() {},
+    async queued() {},
+    async ping() {
+      redis.pings++;
+      if (redis.silent) throw new Error('silent');
+    },
+  };
+  intake = new Intake({
+    records: records as unknown as SosRecords,
+    journal,
+    lastKnown: async () => null,
+    async queue(ids) {
+      redis.queued.push(...ids);
+    },
+    async tellContacts({ press: { alertId } }, note) {
+      redis.told.push(alertId);
+      await note('c1', state({ status: 'sent' }));
+      return true;
+    },
+    onQueued() {},
+    onDrained() {},
+    count: (event, how) => redis.counted.push(`${event} ${how}`),
+    logger,
+    now,
+  });
+  return { redis, door: intake };
 }
 
-describe('presses while the SOS Redis is away', () => {
-  let directory: string;
-  let journal: Journal;
-  let intake: Intake;
-  let records: Records;
-  let now: number;
-  let tell: IntakeParts['tellContacts'];
-  const told: Waiting[] = [];
+/** Resolves when the door has looked at its Redis so often again, and at what is overdue. */
+async function looks(redis: { pings: number }, times: number): Promise<void> {
+  const since = redis.pings;
+  await eventually(() => expect(redis.pings).toBeGreaterThan(since + times));
+}
 
-  const open = async () => {
-    journal = await Journal.open(directory, 'door');
-    intake = new Intake({
-      records: records as unknown as SosRecords,
-      journal,
-      lastKnown: async () => null,
-      queue: async () => {},
-      onQueued() {},
-      onDrained() {},
-      tellContacts(waiting, ...rest) {
-        told.push(waiting);
-        return tell(waiting, ...rest);
-      },
-      count() {},
-      logger,
-      now: () => now,
-    });
-    intake.start();
-  };
-  const close = async () => {
-    await intake.stop();
+describe('taking presses', () => {
+  test('+ the SOS Redis takes it and it is queued; the journal is not touched', async () => {
+    const { redis, door } = setUp();
+    expect(await door.take(press('a'))).toMatchObject({ alertId: press('a').alertId, status: 'active' });
+    await eventually(() => expect(redis.queued).toEqual([press('a').alertId]));
+    expect(journal.waiting.size).toBe(0);
+  });
+
+  test('+ silent, the journal takes it; late script, journal and retry meet in one alert', async () => {
+    const { redis, door } = setUp();
+    redis.late = true;
+    const first = await door.take(press('a'));
+    expect([door.silent, journal.waiting.has(first.alertId)]).toEqual([true, true]);
+    redis.silent = true;
+    const again = await door.take(press('a'));
+    expect(again.alertId).toBe(first.alertId);
+    await door.take(press('b'));
+    Object.assign(redis, { silent: false, late: false });
+    await eventually(() => expect(journal.waiting.size).toBe(0));
+    expect([...redis.kept.keys()]).toEqual([press('a').alertId, press('b').alertId]);
+    await eventually(() => expect(door.silent).toBe(false));
+    // The late one's job is found by the sweep
+    await eventually(() => expect(redis.queued).toEqual([press('b').alertId]));
+  });
+
+  test('+ one that the SOS Redis refuses stays in the journal and holds up no other', async () => {
+    const { redis, door } = setUp();
+    redis.silent = true;
+    for (const key of ['a', 'poison', 'b']) await door.take(press(key));
+    redis.poison.add(press('poison').alertId);
+    redis.silent = false;
+    await eventually(() => expect([...journal.waiting.keys()]).toEqual([press('poison').alertId]));
+    await eventually(() => expect(door.silent).toBe(false));
+    expect((await door.take(press('c'))).status).toBe('active');
+    expect(redis.kept.has(press('c').alertId)).toBe(true);
+  });
+
+  test('+ without its replica it is in the journal too, until there is one; its contacts are not told twice', async () => {
+    let clock = 1_000_000;
+    const { redis, door } = setUp(() => clock);
+    redis.replicated = false;
+    await door.take(press('a'));
+    expect([door.silent, journal.waiting.size]).toEqual([false, 1]);
+    clock += 20_000;
+    await eventually(() => expect(redis.queued).toEqual([press('a').alertId]));
+    await looks(redis, 2);
+    expect(redis.told).toEqual([]);
+    redis.replicated = true;
+    await eventually(() => expect(journal.waiting.size).toBe(0));
+    expect(redis.queued).toEqual([press('a').alertId]);
+  });
+
+  test('+ after 10 s of silence the contacts are told from here, once, never for a drill; Redis learns of it', async () => {
+    let clock = 1_000_000;
+    const { redis, door } = setUp(() => clock);
+    redis.silent = true;
+    await door.take(press('a'));
+    await door.take(press('drill', { drill: true }));
+    clock += 9_999;
+    await looks(redis, 2);
+    expect(redis.told).toEqual([]);
+    clock += 1;
+    await eventually(() => expect(redis.told).toEqual([press('a').alertId]));
+    redis.silent = false;
+    await eventually(() => expect(journal.waiting.size).toBe(0));
+    expect(redis.told).toEqual([press('a').alertId]);
+    expect(redis.kept.get(press('a').alertId)?.sent).toMatchObject([
+      { contact: 'c1', state: { status: 'sent' } },
+    ]);
+  });
+
+  test('+ with neither Redis nor a disk it says so', async () => {
+    const { redis, door } = setUp();
+    redis.silent = true;
     await journal.close();
-  };
-  const press = (key: string, tripId: string | null = null) =>
-    intake.take(readPress({ key, tripId }, { id: 'usr_1', standing: 'live' }, now));
-
-  beforeEach(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'ride-intake-'));
-    records = new Records();
-    now = 1_760_000_000_000;
-    told.length = 0;
-    tell = async () => true;
-    await open();
-  });
-  afterEach(async () => {
-    await close();
-    await rm(directory, { recursive: true });
+    await expect(door.take(press('a'))).rejects.toThrow();
+    expect(redis.counted).toContain('refused no-store');
+    journal = await Journal.open(directory, 'a');
   });
 
-  test('+ contacts hear once of one who presses again and again', async () => {
-    const first = await press('1');
-    await press('2');
-    await press('3', 'trp_other');
-    now += 11_000;
-    await eventually(() => expect(told).toHaveLength(2));
-    expect(told.map(({ press: { alertId, tripId } }) => [alertId, tripId])).toEqual([
-      [first.alertId, null],
-      [expect.any(String), 'trp_other'],
-    ]);
-    records.isAway = false;
-    await eventually(() => expect(journal.waiting.size).toBe(0));
-    expect(told).toHaveLength(2);
-  });
-
-  test('R3.6 who could not be told is tried again', async () => {
-    let tries = 0;
-    tell = async () => ++tries === 3;
-    await press('1');
-    now += 11_000;
-    await eventually(() => expect(tries).toBe(1));
-    // Each wait is longer than the one before
-    now += 60_000;
-    await eventually(() => expect(tries).toBe(2));
-    now += 60_000;
-    await eventually(() => expect(tries).toBe(3));
-  });
-
-  test('+ when it is back the door stops texting, hands over what it sent, and lets the workers do the rest', async () => {
-    const state = { name: 'Friend', channel: 'sms', provider: 'twilio', tries: [], at: now };
-    tell = async (_waiting, note, signal) => {
-      await note('told', { ...state, status: 'sent' });
-      await note('unreached', { ...state, status: 'failed' });
-      await new Promise<void>((resolve) => {
-        signal.addEventListener('abort', () => resolve());
-      });
-      return false;
-    };
-    const { alertId } = await press('1');
-    now += 11_000;
-    await eventually(() => expect(journal.waiting.get(alertId)?.sent.size).toBe(2));
-    records.isAway = false;
-    await eventually(() => expect(journal.waiting.size).toBe(0));
-    expect(records.taken).toEqual([
-      { alertId, sent: [{ contact: 'told', state: { ...state, status: 'sent' } }] },
-    ]);
-  });
-
-  test('+ a door that starts with presses in its journal can show them, and takes new ones behind them', async () => {
-    const { alertId } = await press('1');
-    await close();
-    await open();
-    expect(intake.silent).toBe(true);
-    expect(intake.waiting(alertId)?.press.alertId).toBe(alertId);
-    const second = await press('2');
-    records.isAway = false;
-    await eventually(() => expect(intake.silent).toBe(false));
-    expect(records.taken.map((one) => one.alertId)).toEqual([alertId, second.alertId]);
+  test('a thumb that hammers the button costs one round trip', async () => {
+    const { redis, door } = setUp();
+    const answers = await Promise.all(Array.from({ length: 100 }, () => door.take(press('a'))));
+    expect(new Set(answers.map(({ alertId }) => alertId)).size).toBe(1);
+    expect(redis.counted).toEqual(['accepted new']);
   });
 });

@@ -1,0 +1,128 @@
+import { describe, expect, test } from '@jest/globals';
+import { ProviderError } from '../../../lib/providers/provider-error.ts';
+import type { SmsMessage, SmsProvider } from '../../../lib/providers/sms.ts';
+import { createSealer } from '../../../lib/sealed.ts';
+import {
+  attempt,
+  claimed,
+  claimLastsMs,
+  dueNext,
+  messageTo,
+  openContacts,
+  placeOf,
+} from '../../../services/sos/contact-messages.ts';
+import { state } from './records.ts';
+
+const place = (lat: number) => ({ lat, lng: 1, accuracy: null, source: 'gps' as const, ageMs: 0 });
+const message: SmsMessage = { to: '+919812345678', body: 'SOS' };
+const silent = new ProviderError({ provider: 'twilio', code: 'ECONNRESET', permanent: false });
+const busy = new ProviderError({ provider: 'twilio', code: '20429', permanent: false, status: 429 });
+const unknown = new ProviderError({ provider: 'twilio', code: '21211', permanent: true, status: 400 });
+
+/** Providers that fail with what is listed, one after the other, and then succeed. */
+function providers(failures: ProviderError[], found: string | null = null) {
+  const calls: string[] = [];
+  const send = (name: string) => async () => {
+    calls.push(name);
+    const failure = failures.shift();
+    if (failure) throw failure;
+    return { providerMessageId: `${name}-${calls.length}` };
+  };
+  const twilio: SmsProvider = {
+    name: 'twilio',
+    send: send('twilio'),
+    async findSent({ since }) {
+      calls.push(`asked since ${since}`);
+      return found === null ? null : { providerMessageId: found };
+    },
+  };
+  return { calls, sms: [twilio, { name: 'msg91', send: send('msg91') }] };
+}
+
+/** Attempts as they come due, the clock a second on each time, until one succeeds or none is left. */
+async function sendAll(sms: SmsProvider[]) {
+  let at = 0;
+  let now = state();
+  for (let due = dueNext(sms, now); due && now.status !== 'sent'; due = dueNext(sms, now)) {
+    at += 1000;
+    ({ state: now } = await attempt(sms, message, claimed(now, due.channel, at, null), () => at));
+  }
+  return now;
+}
+
+describe('attempts at one message', () => {
+  test('R3.6 three times each, then the next; a permanent refusal goes on at once', async () => {
+    const all = providers(Array.from({ length: 6 }, () => busy));
+    expect(await sendAll(all.sms)).toMatchObject({ status: 'failed', code: '20429' });
+    expect(all.calls).toEqual(['twilio', 'twilio', 'twilio', 'msg91', 'msg91', 'msg91']);
+    const wrong = providers([unknown]);
+    expect(await sendAll(wrong.sms)).toMatchObject({ status: 'sent', provider: 'msg91' });
+    expect(wrong.calls).toEqual(['twilio', 'msg91']);
+  });
+
+  test('an attempt that may have arrived is asked for before the next, also by the next provider', async () => {
+    const arrived = providers([silent], 'SM1');
+    expect(await sendAll(arrived.sms)).toMatchObject({
+      status: 'sent',
+      provider: 'twilio',
+      messageId: 'SM1',
+    });
+    expect(arrived.calls).toEqual(['twilio', 'asked since 1000']);
+    const not = providers([silent, busy, busy]);
+    const sent = await sendAll(not.sms);
+    expect(sent).toMatchObject({ status: 'sent', provider: 'msg91' });
+    expect(sent.unsure).toBeUndefined();
+    const asked = 'asked since 1000';
+    expect(not.calls).toEqual(['twilio', asked, 'twilio', asked, 'twilio', asked, 'msg91']);
+  });
+
+  test('a refusal leaves no doubt: nobody is asked', async () => {
+    const { sms, calls } = providers([busy], 'SM1');
+    await sendAll(sms);
+    expect(calls).toEqual(['twilio', 'twilio']);
+  });
+
+  test('a claim that died is asked for too, and the text names the place that it named', async () => {
+    const died = claimed(state(), 'twilio', 500, place(1));
+    expect(placeOf(died, place(2))).toEqual(place(1));
+    const again = claimed(died, 'twilio', 9000, placeOf(died, place(2)));
+    expect(again).toMatchObject({ unsure: { provider: 'twilio', since: 500 }, where: place(1) });
+    expect(claimLastsMs(again)).toBeGreaterThan(claimLastsMs(died));
+    const { sms, calls } = providers([], 'SM7');
+    const { state: after, resent } = await attempt(sms, message, again, () => 9001);
+    expect([after.status, after.messageId, resent, calls]).toEqual([
+      'sent',
+      'SM7',
+      false,
+      ['asked since 500'],
+    ]);
+    const unasked = providers([]);
+    const other = claimed(claimed(state(), 'msg91', 500, null), 'msg91', 9000, null);
+    expect((await attempt(unasked.sms, message, other, () => 9001)).resent).toBe(true);
+    // Not in doubt any more: where they are now
+    expect(placeOf(state({ status: 'failed', where: place(1) }), place(2))).toEqual(place(2));
+  });
+});
+
+describe('contacts of a card', () => {
+  const sealer = createSealer([{ id: 'k', key: Buffer.alloc(32, 1) }]);
+  test('each number once, under a key that does not tell it', () => {
+    const listed = ['Ravi', 'Ravi again'].map((name) => ({
+      name,
+      phone: '+919812345678',
+      relation: 'friend',
+    }));
+    const contacts = openContacts(sealer, 'secret', sealer.seal(JSON.stringify(listed)));
+    expect(contacts).toEqual([{ ...listed[0], key: expect.stringMatching(/^[0-9a-f]{16}$/) }]);
+  });
+
+  test('a template gets what its operator allows; the end has none', () => {
+    const contact = { name: 'Ravi', phone: '+919812345678', relation: 'friend', key: 'c1' };
+    const told = { name: 'आ'.repeat(90), status: 'active' as const, location: place(1), link: null };
+    const raised = messageTo(contact, 'raised', told);
+    expect(raised).toMatchObject({ to: contact.phone, template: { name: 'sos' } });
+    expect(Array.from(raised.template?.variables.name ?? '')).toHaveLength(30);
+    expect(raised.template?.variables.place).toBe('maps.google.com/?q=1.00000,1.00000');
+    expect(messageTo(contact, 'over', { ...told, status: 'resolved' }).template).toBeUndefined();
+  });
+});
