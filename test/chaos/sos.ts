@@ -112,7 +112,8 @@ async function pressWhileDead(
 ): Promise<Played> {
   const { world, admin } = stage;
   const [first, second] = [personOf(stage), personOf(stage, 1)];
-  const watching: AdminSocket = await connectAdmin(world.doors, admin.token);
+  // What the round before broke may just be coming back to the gateway
+  const watching: AdminSocket = await eventually(() => connectAdmin(world.doors, admin.token), 20_000);
   const socket = await connectSocket(world.doors, second.token);
   try {
     const seen = new Set<unknown>();
