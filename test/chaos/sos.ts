@@ -39,6 +39,8 @@ const doneLimitMs = 5000;
 /** One press; and one among 50 at once, with all processes of the run on one machine, ms. */
 const ackLimitMs = 500;
 const burstAckLimitMs = 2000;
+/** Where a replica is asked too. */
+const replicaAckLimitMs = 1000;
 /** Another Redis takes over within 10 s (R8.4). */
 const failoverLimitMs = 10_000;
 /** A door texts contacts itself after so long, ms. */
@@ -417,6 +419,7 @@ const scenarios: Scenario[] = [
   },
   {
     name: 'sentinel',
+    ackLimitMs: replicaAckLimitMs,
     what: 'the primary of the SOS Redis is killed at the acknowledgement, another press follows; its replica takes over',
     topology: 'sentinel',
     doneLimitMs: failoverLimitMs + doneLimitMs,
@@ -424,6 +427,7 @@ const scenarios: Scenario[] = [
   },
   {
     name: 'sentinel-hung',
+    ackLimitMs: replicaAckLimitMs,
     what: 'the same with a primary that hangs, and comes back when another has taken over',
     topology: 'sentinel',
     doneLimitMs: failoverLimitMs + doneLimitMs,
