@@ -40,4 +40,5 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 \
     CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.METRICS_PORT || 3030) + '/readyz', { signal: AbortSignal.timeout(3000) }).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
 # Node itself is process 1, so that SIGTERM reaches it: npm and a shell would keep it to themselves
-CMD ["node", "--disable-warning=ExperimentalWarning", "--disable-warning=DEP0174", "node_modules/moleculer/bin/moleculer-runner.mjs", "--config", "moleculer.config.ts", "--mask", "**/*.service.ts", "services"]
+# A burst makes much garbage that dies young: with room for it collecting costs a fraction (64 MB for each half)
+CMD ["node", "--max-semi-space-size=64", "--disable-warning=ExperimentalWarning", "--disable-warning=DEP0174", "node_modules/moleculer/bin/moleculer-runner.mjs", "--config", "moleculer.config.ts", "--mask", "**/*.service.ts", "services"]

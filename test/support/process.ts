@@ -36,6 +36,7 @@ export async function spawnApplication(
   const child = spawn(
     process.execPath,
     [
+      '--max-semi-space-size=64',
       '--disable-warning=ExperimentalWarning',
       '--disable-warning=DEP0174',
       ...runner,
