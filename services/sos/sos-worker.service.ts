@@ -92,7 +92,8 @@ export default defineService({
       name: 'sos',
       as: 'processing',
       redis: 'sos',
-      concurrency: 4,
+      // Groups of up to 200: more at once would only take Redis away from who presses now
+      concurrency: 2,
       ...sosLock,
       async process({ ids }) {
         const service = this as typeof this & Inside;

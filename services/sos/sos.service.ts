@@ -55,8 +55,12 @@ const requireCaller = (user: Caller | null | undefined): Caller => {
 
 const sosDoor = { unlimited: true, admits: 'unverified' } as const;
 const handlers = ['support', 'operations', 'super-admin'] as const;
-/** Nothing may stand before an SOS. */
-const nothingBefore = { bulkhead: { enabled: false }, circuitBreaker: { enabled: false } };
+/** Nothing may stand before an SOS; in a burst a late answer is better than one that it was not taken, ms. */
+const nothingBefore = {
+  bulkhead: { enabled: false },
+  circuitBreaker: { enabled: false },
+  timeout: 30_000,
+};
 
 /** What the raiser sees of a press that only the journal has. */
 function journaledView({ alertId, drill, tripId, location, acceptedAt }: Press): Alert {
