@@ -21,6 +21,9 @@ export const natsOptions = (url: string) => ({
   maxPingOut: 2,
 });
 
+/** When one node is back, the others are after so long at most, ms: the longest wait above, and connecting. */
+const allBackMs = 800;
+
 /** The start goes on without NATS after this time, ms. A connection that works takes some 600. */
 const startWithinMs = 1500;
 /** What is still to be sent when the process stops may take this long, ms. */
@@ -114,6 +117,8 @@ export function loosenNats(broker: ServiceBroker): void {
       // Only for an answer somebody may still wait; an event is a hint, and the rest is repeated by itself
       if (packet.type !== 'RES') return;
       await soonest(back.promise, broker.options.requestTimeout ?? 0);
+      // Whoever asked comes back at a moment of its own: before that nobody would hear the answer
+      await pause(allBackMs, undefined, { signal: stopped.signal }).catch(() => undefined);
     }
     return prepublish(packet);
   };
