@@ -27,7 +27,8 @@ export default class TidyEnvironment extends TestEnvironment {
   }
 
   async teardown() {
-    const left = await this.#leftOpen(3000);
+    // ioredis leaves a timer of up to 3 s running when a connection ends while it is being made
+    const left = await this.#leftOpen(5000);
     await super.teardown();
     if (left.length > 0 && !this.failed) {
       throw new Error(
