@@ -27,8 +27,7 @@ export default class TidyEnvironment extends TestEnvironment {
   }
 
   async teardown() {
-    // ioredis leaves a timer of up to 3 s running when a connection ends while it is being made
-    const left = await this.#leftOpen(5000);
+    const left = await this.#leftOpen(3000);
     await super.teardown();
     if (left.length > 0 && !this.failed) {
       throw new Error(
