@@ -65,8 +65,10 @@ export interface AlertRecord {
   version: number;
   duty: string;
   wrongPins: number;
-  /** Its contacts have been looked up, their messages are queued and its 30 s are running. */
+  /** What it needed when it was taken is queued: its contacts are told, its 30 s are running. */
   planned: boolean;
+  /** Its contacts have been looked up and written down. */
+  looked: boolean;
   link: string | null;
   /** There is an incident for it. */
   paged: boolean;
@@ -112,6 +114,7 @@ export function parseAlert(alertId: string, hash: Record<string, string>): Alert
     duty: hash.duty ?? '0',
     wrongPins: Number(hash.wrongPins ?? '0'),
     planned: hash.planned === '1',
+    looked: hash.looked === '1',
     link: orNull(hash.link),
     paged: hash.paged === '1',
     messages: messages.toSorted((a, b) => (a.contact < b.contact ? -1 : 1)),

@@ -1,4 +1,5 @@
 /** The jobs that follow from an alert. Ids are made of what the job does, so that a job that is added twice is one. */
+import { createHash } from 'node:crypto';
 import type { Jobs } from '../../mixins/queue.ts';
 import type { Purpose } from './alert-record.ts';
 
@@ -27,6 +28,46 @@ export interface JobToAdd<D> {
   data: D;
   options: { jobId: string; delay?: number };
 }
+
+/** Alerts whose messages go in one job: enough to keep a worker busy, few enough that a killed one loses little time. */
+const alertsPerSend = 25;
+
+/** Of these alerts and no others: a job under the id of another group would be taken for that one's. */
+const groupId = (ids: readonly string[]): string =>
+  createHash('sha256').update(ids.join()).digest('hex').slice(0, 24);
+
+/** What new alerts need: their contacts told, and somebody woken if nobody has acknowledged `escalateAfterMs` after the last. */
+export function jobsOfNew(
+  alerts: readonly { alertId: string; acceptedAt: number }[],
+  { escalateAfterMs, now }: { escalateAfterMs: number; now: number },
+): JobToAdd<FollowJob>[] {
+  if (alerts.length === 0) return [];
+  const ids = alerts.map(({ alertId }) => alertId);
+  const jobs: JobToAdd<FollowJob>[] = [];
+  for (let start = 0; start < ids.length; start += alertsPerSend) {
+    const some = ids.slice(start, start + alertsPerSend);
+    jobs.push({
+      data: { kind: 'send', ids: some, purpose: 'raised' },
+      options: { jobId: `raised:${groupId(some)}` },
+    });
+  }
+  const newest = Math.max(...alerts.map(({ acceptedAt }) => acceptedAt));
+  jobs.push({
+    data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
+    options: { jobId: `wake:${groupId(ids)}`, delay: Math.max(0, newest + escalateAfterMs - now) },
+  });
+  return jobs;
+}
+
+/** How long each step of processing takes, by step. */
+export const stepTime = {
+  type: 'histogram' as const,
+  name: 'sos.step.time',
+  labelNames: ['step'],
+  unit: 'ms',
+  quantiles: true,
+  description: 'Time of each step in processing a group of alerts',
+};
 
 /** Adds jobs in one round trip; resolves when Redis has them. */
 export type Follow = (jobs: JobToAdd<FollowJob>[]) => Promise<void>;

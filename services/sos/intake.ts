@@ -9,7 +9,7 @@ import type { Log } from '../../lib/context.ts';
 import type { MessageState } from './alert-record.ts';
 import type { Journal, Waiting } from './journal.ts';
 import type { Press } from './read-press.ts';
-import type { SosRecords } from './records.ts';
+import { firstDuty, type SosRecords } from './records.ts';
 
 /** The answer to a press. */
 export interface Accepted {
@@ -26,7 +26,9 @@ export interface IntakeParts {
   /** The last known position on a trip, if that can be had quickly. */
   lastKnown: (tripId: string) => Promise<AlertLocation | null>;
   /** Queues what new alerts need, their messages first of all; resolves when that is safe. The sweep finds what it misses. */
-  queue: (alertIds: string[]) => Promise<void>;
+  queue: (alerts: readonly Accepted[]) => Promise<void>;
+  /** Has the database's copy made soon; the sweep does what this misses. */
+  copy: (alertIds: string[]) => Promise<void>;
   /** An alert is done as far as waiting for it goes: safe, seen by admins, its messages safely queued. ms since it was accepted. */
   onQueued: (tookMs: number) => void;
   /**
@@ -45,11 +47,9 @@ export interface IntakeParts {
   now: () => number;
 }
 
-/** Alerts that arrive within this time are queued as one job, ms. */
+/** Alerts that arrive within this time are queued together, ms. */
 const groupMs = 5;
-const maxPerJob = 200;
-/** A job that has not been worked on after so long counts as lost, ms: more than a burst takes. */
-const trustJobMs = 15_000;
+const maxPerGroup = 200;
 const lastKnownWithinMs = 50;
 /** How often a silent Redis is asked whether it is back, ms. */
 const probeMs = 250;
@@ -164,7 +164,7 @@ export class Intake {
   async #takeByRedis(press: Press): Promise<Accepted> {
     const taken = await this.#parts.records.take(press, [], this.#parts.now() + lateAfterMs);
     this.#parts.count('accepted', taken.how);
-    if (taken.how === 'new') this.#enqueue(taken);
+    if (!taken.planned) this.#enqueue(taken);
     if (!taken.replicated) {
       // It is there, but only once: the disk holds it too until a replica has it
       this.#unconfirmed.set(press.alertId, this.#parts.now());
@@ -195,7 +195,7 @@ export class Intake {
 
   #enqueue(accepted: Accepted): void {
     this.#group.push(accepted);
-    if (this.#group.length >= maxPerJob) this.#queueGroup();
+    if (this.#group.length >= maxPerGroup) this.#queueGroup();
     else this.#groupTimer ??= setTimeout(() => this.#queueGroup(), groupMs);
   }
 
@@ -214,12 +214,13 @@ export class Intake {
   }
 
   async #queueNow(group: readonly Accepted[]): Promise<void> {
-    const { queue, records, onQueued, now } = this.#parts;
-    const ids = group.map(({ alertId }) => alertId);
-    await queue(ids);
+    const { queue, copy, records, onQueued, now } = this.#parts;
+    await queue(group);
     const at = now();
     for (const { acceptedAt } of group) onQueued(at - acceptedAt);
-    await records.queued(ids, at + trustJobMs);
+    await records.clear(group.map(({ alertId }) => ({ alertId, duty: firstDuty })));
+    // Last, so that its worker finds nothing else to do
+    await copy(group.map(({ alertId }) => alertId));
   }
 
   /** From here on presses go to the journal, until a probe is answered and the journal has been drained. */
@@ -265,7 +266,7 @@ export class Intake {
     for (;;) {
       const batch = [...journal.waiting.values()].filter(({ press }) => !seen.has(press.alertId));
       if (batch.length === 0) return true;
-      const group = batch.slice(0, maxPerJob);
+      const group = batch.slice(0, maxPerGroup);
       for (const { press } of group) seen.add(press.alertId);
       const answered = await Promise.all(group.map((waiting) => this.#drainOne(journal, waiting)));
       if (answered.includes(false)) return false;
@@ -284,10 +285,8 @@ export class Intake {
         .filter(([, { status }]) => status !== 'failed')
         .map(([contact, state]) => ({ contact, state }));
       const taken = await records.take(press, states);
-      if (taken.how === 'new') {
-        this.#enqueue(taken);
-        this.#parts.onDrained(taken, press.userId);
-      }
+      if (!taken.planned) this.#enqueue(taken);
+      if (taken.how === 'new') this.#parts.onDrained(taken, press.userId);
       if (!taken.replicated) {
         this.#unconfirmed.set(press.alertId, now());
         return true;

@@ -2,9 +2,7 @@
  * Messages to emergency contacts. Each attempt is claimed in the alert's record before it is made and recorded after it; what
  * fails gets its next attempt as a job of its own. At the end somebody knows.
  */
-import type { Log } from '../../lib/context.ts';
 import type { SmsProvider } from '../../lib/providers/sms.ts';
-import type { Sealer } from '../../lib/sealed.ts';
 import { type AlertRecord, type MessageState, messageField, type Purpose } from './alert-record.ts';
 import { isOver } from './alert-state.ts';
 import {
@@ -17,23 +15,29 @@ import {
   openContacts,
   placeOf,
 } from './contact-messages.ts';
-import type { Follow, SendJob } from './follow-jobs.ts';
-import type { SosRecords } from './records.ts';
+import type { Follow, FollowJob, JobToAdd, SendJob } from './follow-jobs.ts';
+import { type LookUpParts, lookUp } from './look-up.ts';
 import { Semaphore } from './semaphore.ts';
 
-export interface MessengerParts {
-  records: SosRecords;
-  sealer: Sealer;
-  hashSecret: string;
+export interface MessengerParts extends LookUpParts {
   sms: readonly SmsProvider[];
-  logger: Log;
   metrics: { increment(name: string, labels?: Record<string, string>, value?: number): void };
   follow: Follow;
-  now: () => number;
 }
 
-/** Messages under way at once in a process. */
-const maxUnderWay = 200;
+/** Messages under way at once in a process: each waits for a provider, 3.5 s where that hangs. */
+const maxUnderWay = 500;
+
+/** Waits for all, then rejects with the first that did. */
+async function allThenFail(work: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+const unreachedJob = (alertId: string): JobToAdd<FollowJob> => ({
+  data: { kind: 'wake', part: 'check', ids: [alertId], reason: 'unreached' },
+  options: { jobId: `unreached:${alertId}` },
+});
 
 interface One {
   record: AlertRecord;
@@ -52,26 +56,46 @@ export class Messenger {
     this.#parts = parts;
   }
 
-  /** Makes the attempts that are due. Rejects when Redis does not record them: the job then runs again. */
-  async send({ ids, purpose, contact }: SendJob): Promise<void> {
-    const records = await this.#parts.records.readMany(ids);
-    const alone = contact !== undefined;
-    const all = records.flatMap((record) => (record ? this.#messagesOf(record, purpose, alone) : []));
-    const wanted = all.filter((one) => !alone || one.contact.key === contact);
-    // One alert's failure never fails its group: all are tried, then the job fails if any has to be done again
-    const results = await Promise.allSettled(
-      wanted.map((one) => this.#underWay.run(() => this.#advance(one))),
-    );
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed) throw failed.reason;
+  /**
+   * Looks up whom to tell, where that is still to be done, and makes the attempts that are due. Rejects when somebody cannot be
+   * looked up, or when Redis does not record an attempt: the job then runs again.
+   */
+  async send(job: SendJob): Promise<void> {
+    const found = (await this.#parts.records.readMany(job.ids)).filter((record) => record !== null);
+    // Who has a card must not wait for who has none
+    const groups = [
+      found.filter(({ contacts }) => contacts !== null),
+      found.filter(({ contacts }) => contacts === null),
+    ];
+    await allThenFail(groups.map((group) => this.#sendAll(group, job)));
   }
 
-  /** After the last run of a job: what it has not sent reached nobody. */
+  async #sendAll(found: readonly AlertRecord[], { purpose, contact }: SendJob): Promise<void> {
+    const { records, unknown } = await lookUp(this.#parts, found);
+    const alone = contact !== undefined;
+    const all = records.flatMap((record) => this.#messagesOf(record, purpose, alone));
+    const wanted = all.filter((one) => !alone || one.contact.key === contact);
+    // One alert's failure never fails its group: all are tried, then the job fails if any has to be done again
+    await allThenFail([
+      ...wanted.map((one) => this.#underWay.run(() => this.#advance(one))),
+      ...unknown.map((error) => Promise.reject(error)),
+    ]);
+  }
+
+  /** After the last run of a job: what it has not sent reached nobody, and the person on call has to know. */
   async giveUp({ ids, purpose, contact }: SendJob, error: Error): Promise<void> {
-    const { records, logger, metrics, now } = this.#parts;
+    const { records, logger, metrics, now, follow } = this.#parts;
     logger.error('Messages of an SOS could not be sent', { alerts: ids.length, purpose, error });
     metrics.increment('sos.exhausted.total', { what: 'job' });
     for (const alertId of ids) await records.bury({ alertId, contact: contact ?? 'all', purpose, at: now() });
+    if (purpose !== 'raised') return;
+    for (const record of await records.readMany(ids)) {
+      if (!record || record.looked) continue;
+      const { alertId, status } = record;
+      const what = 'contacts-unknown';
+      await records.note(alertId, { at: now(), what }, { alertId, status, what, sound: true });
+    }
+    await follow(ids.map(unreachedJob));
   }
 
   #messagesOf(record: AlertRecord, purpose: Purpose, alone: boolean): One[] {
@@ -152,12 +176,7 @@ export class Messenger {
       told,
     );
     await records.bury({ alertId, contact: contact.key, purpose, at: state.at });
-    await this.#parts.follow([
-      {
-        data: { kind: 'wake', part: 'check', ids: [alertId], reason: 'unreached' },
-        options: { jobId: `unreached:${alertId}` },
-      },
-    ]);
+    await this.#parts.follow([unreachedJob(alertId)]);
   }
 
   async #later({ record, contact, purpose, alone }: One, what: string, delayMs: number): Promise<void> {

@@ -1,46 +1,25 @@
 /**
- * From an alert to the jobs that it needs. The database's copy is written beside, each step timed; admins have the alert since it
- * was taken.
+ * From an alert to the jobs that it needs: what has come up since it was taken, and what its door has not queued. The database's
+ * copy is written beside, each step timed; admins have the alert since it was taken.
  */
-import { createHash } from 'node:crypto';
 import type { Log } from '../../lib/context.ts';
-import type { Sealer } from '../../lib/sealed.ts';
-import type { Card } from '../../mixins/cards.ts';
 import { type AlertRecord, messageField, queued } from './alert-record.ts';
-import { openContacts } from './contact-messages.ts';
 import { dutiesOf } from './duties.ts';
-import type { Follow, FollowJob, JobToAdd } from './follow-jobs.ts';
-import type { Plan, SosRecords } from './records.ts';
+import { type Follow, type FollowJob, type JobToAdd, jobsOfNew } from './follow-jobs.ts';
+import { firstDuty, type Plan, type SosRecords } from './records.ts';
 
 export interface PlannerParts {
   records: SosRecords;
-  sealer: Sealer;
-  hashSecret: string;
   escalateAfterMs: number;
   logger: Log;
   metrics: { observe(name: string, value: number, labels?: Record<string, string>): void };
-  /** Rejects when nobody can say whom to tell. */
-  cardOf(userId: string): Promise<Pick<Card, 'name' | 'contacts' | 'pin' | 'duressPin'>>;
-  /** A link that follows the raiser without a login. */
-  linkOf(record: AlertRecord): Promise<string>;
   follow: Follow;
   now: () => number;
 }
 
-/** Alerts whose messages go in one job: enough to keep a worker busy, few enough that a killed one loses little time. */
-const alertsPerSend = 25;
 /** The database's step is left behind after so long, and begins so long after the one before; the sweep does the rest, ms. */
 const dbDeadlineMs = 5000;
 const dbPauseMs = 200;
-
-/** Of these alerts and no others: a job under the id of another group would be taken for that one's. */
-const groupId = (ids: readonly string[]): string =>
-  createHash('sha256').update(ids.join()).digest('hex').slice(0, 24);
-
-/** What planning an alert came to: `null` when whom to tell could not be found out yet. */
-interface Planned extends Plan {
-  hasContacts: boolean;
-}
 
 export class Planner {
   readonly #parts: PlannerParts;
@@ -57,7 +36,7 @@ export class Planner {
    */
   async process(records: AlertRecord[], project: () => Promise<void>): Promise<void> {
     this.#aside('db', project);
-    await this.#timed('messages', () => this.#queue(records));
+    await this.#timed('jobs', () => this.#queue(records));
   }
 
   /** Resolves when the step that runs beside is done, or late. */
@@ -90,80 +69,35 @@ export class Planner {
       });
   }
 
-  async #queue(records: readonly AlertRecord[]): Promise<void> {
-    const { records: kept, follow, now } = this.#parts;
-    const plans = await Promise.all(records.map((record) => this.#plan(record)));
-    const planned = plans.filter((plan) => plan !== null);
-    const unknown = records.filter((_, index) => plans[index] === null).map(({ alertId }) => alertId);
-    await kept.unqueued(unknown, now());
-    // Written down, then queued, then planned and off the index: a crash in between does it again
-    await kept.plan(planned, now());
-    await follow(this.#jobsOf(planned));
-    await kept.clear(planned.map(({ record }) => record));
-    await Promise.all(planned.map((plan) => this.#sayNoContacts(plan)));
+  async #queue(all: readonly AlertRecord[]): Promise<void> {
+    const { records, follow, now } = this.#parts;
+    // Of most alerts nothing is left to do: their door has seen to it
+    const open = all.filter(({ planned, duty }) => !planned || duty !== firstDuty);
+    // Written down, then queued, then off the index: a crash in between does it again
+    await records.plan(
+      open.map((record) => this.#toldOver(record)),
+      now(),
+    );
+    await follow(this.#jobsOf(open));
+    await records.clear(open);
   }
 
-  async #plan(record: AlertRecord): Promise<Planned | null> {
-    const { sealer, hashSecret, logger, now } = this.#parts;
-    const { plan, tellOver } = dutiesOf(record);
+  /** Who has to hear of the end. */
+  #toldOver(record: AlertRecord): Plan {
     const fields: Record<string, string> = {};
-    const { drill } = record.press;
-    for (const contact of tellOver) {
+    for (const contact of dutiesOf(record).tellOver) {
       const raised = record.messages.find((message) => message.contact === contact);
-      fields[messageField('over', contact)] = JSON.stringify(queued(raised?.state.name ?? '', now(), false));
+      const state = queued(raised?.state.name ?? '', this.#parts.now(), false);
+      fields[messageField('over', contact)] = JSON.stringify(state);
     }
-    if (!plan) return { record, entry: null, fields, hasContacts: true };
-    try {
-      let sealed = record.contacts;
-      if (sealed === null) {
-        const card = await this.#parts.cardOf(record.userId);
-        sealed = card.contacts;
-        const { name, pin, duressPin } = card;
-        Object.assign(fields, { name, contacts: sealed, pin: pin ?? '', duressPin: duressPin ?? '' });
-      }
-      const contacts = openContacts(sealer, hashSecret, sealed);
-      for (const { key, name } of contacts)
-        fields[messageField('raised', key)] = JSON.stringify(queued(name, now(), drill));
-      if (contacts.length > 0 && !drill && record.link === null) {
-        const link = await this.#parts.linkOf(record).catch((error: unknown) => {
-          logger.warn('An SOS goes out without its link', { alertId: record.alertId, error });
-          return null;
-        });
-        if (link !== null) fields.link = sealer.seal(link);
-      }
-      // Also without any contact it is said once
-      fields.looked = '1';
-      const entry = { at: now(), what: contacts.length > 0 ? 'contacts-queued' : 'no-contacts' };
-      return { record, entry, fields, hasContacts: contacts.length > 0 };
-    } catch (error) {
-      // It stays in the index: the sweep tries again
-      logger.error('Whom to tell of an SOS could not be found out', { alertId: record.alertId, error });
-      return null;
-    }
+    return { record, entry: null, fields };
   }
 
-  #jobsOf(planned: readonly Planned[]): JobToAdd<FollowJob>[] {
+  #jobsOf(records: readonly AlertRecord[]): JobToAdd<FollowJob>[] {
     const { now, escalateAfterMs } = this.#parts;
-    const jobs: JobToAdd<FollowJob>[] = [];
-    const fresh = planned.filter(({ record }) => dutiesOf(record).plan && !record.press.drill);
-    const told = fresh.flatMap(({ record, hasContacts }) => (hasContacts ? [record.alertId] : []));
-    for (let start = 0; start < told.length; start += alertsPerSend) {
-      const ids = told.slice(start, start + alertsPerSend);
-      jobs.push({
-        data: { kind: 'send', ids, purpose: 'raised' },
-        options: { jobId: `raised:${groupId(ids)}` },
-      });
-    }
-    if (fresh.length > 0) {
-      const ids = fresh.map(({ record }) => record.alertId);
-      const newest = Math.max(...fresh.map(({ record }) => record.acceptedAt));
-      const delay = Math.max(0, newest + escalateAfterMs - now());
-      jobs.push({
-        data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
-        options: { jobId: `wake:${groupId(ids)}`, delay },
-      });
-    }
-    for (const { record } of planned) {
+    const unplanned = records.filter((record) => dutiesOf(record).plan);
+    const jobs = jobsOfNew(unplanned, { escalateAfterMs, now: now() });
+    for (const record of records) {
       const { tellOver, wake, pager } = dutiesOf(record);
       const { alertId: id } = record;
       // Written down before: their job may have been lost on the way to the queue
@@ -180,11 +114,5 @@ export class Planner {
       if (pager) jobs.push({ data: { kind: 'wake', part: pager, id }, options: { jobId: `${pager}:${id}` } });
     }
     return jobs;
-  }
-
-  async #sayNoContacts({ record, entry }: Planned): Promise<void> {
-    if (entry?.what !== 'no-contacts' || record.press.drill) return;
-    const { alertId, status } = record;
-    await this.#parts.records.tell({ alertId, status, what: 'no-contacts' });
   }
 }

@@ -21,9 +21,14 @@ export interface Taken {
   status: AlertStatus;
   acceptedAt: number;
   how: 'new' | 'same' | 'joined';
+  /** What it needs is queued. */
+  planned: boolean;
   /** False when a replica is wanted and none has said that it has it. */
   replicated: boolean;
 }
+
+/** The `duty` that a new alert begins with. */
+export const firstDuty = '1';
 
 /** How many scripts go in a pipeline: some milliseconds of Redis' time. */
 const maxGroup = 200;
@@ -41,6 +46,8 @@ function unwrap<T>(results: Awaited<ReturnType<ChainableCommander['exec']>>): T[
 /** The alerts in the SOS Redis. Each method is one script or one pipeline; errors are Redis'. */
 export class SosRecords {
   readonly #redis: Redis;
+  /** How often groups of presses were answered. */
+  #answers = 0;
   readonly #takes: GroupCommit<{ press: Press; sent: readonly SentState[]; until: number | null }, Taken>;
 
   /** `replicas` that must have an alert within `replicaWithinMs`; 0 where there are none. */
@@ -55,19 +62,20 @@ export class SosRecords {
         const pipeline = redis.pipeline();
         for (const { press, sent, until } of items) pipeline.sosTake(...takeArguments(press, sent, until));
         if (replicas > 0) pipeline.call('WAIT', replicas, replicaWithinMs);
-        const results = (await answerWithin(pipeline.exec(), withinMs)) ?? [];
+        const results = (await this.#answerWithin(pipeline.exec(), withinMs)) ?? [];
         const replicated = replicas === 0 || Number(results[items.length]?.[1]) >= replicas;
         return items.map((_, index) => {
           const [error, answer] = results[index] ?? [new Error('No answer to a press')];
           if (error) return error;
-          const [alertId, status, acceptedAt, how] = answer as [
+          const [alertId, status, acceptedAt, how, planned] = answer as [
             string,
             AlertStatus,
             string,
             Taken['how'] | 'late',
+            string,
           ];
           if (how === 'late') return new Error('The SOS Redis finds a press too old; do the clocks differ?');
-          return { alertId, status, acceptedAt: Number(acceptedAt), how, replicated };
+          return { alertId, status, acceptedAt: Number(acceptedAt), how, planned: planned === '1', replicated };
         });
       },
     });
@@ -216,21 +224,13 @@ export class SosRecords {
     if (plans.length > 0) unwrap(await pipeline.exec());
   }
 
-  /** The first job of these alerts is safely queued: the sweep leaves them alone until `until` (ms), unless something comes up. */
-  async queued(ids: readonly string[], until: number): Promise<void> {
-    if (ids.length > 0) await this.#redis.sosQueued(sosKeys.unprocessed, until, ...ids);
-  }
-
-  /** These alerts' job has failed: the sweep finds them at once. */
-  async unqueued(ids: readonly string[], at: number): Promise<void> {
-    if (ids.length > 0) await this.#redis.zadd(sosKeys.unprocessed, 'LT', ...ids.flatMap((id) => [at, id]));
-  }
-
   /** What these alerts needed, when they were read, is queued. */
-  async clear(records: readonly AlertRecord[]): Promise<void> {
-    const pipeline = this.#redis.pipeline();
-    for (const { alertId, duty } of records) pipeline.sosClear(sosKeys.alert(alertId), alertId, duty);
-    if (records.length > 0) unwrap(await pipeline.exec());
+  async clear(records: readonly Pick<AlertRecord, 'alertId' | 'duty'>[]): Promise<void> {
+    if (records.length === 0) return;
+    await this.#redis.sosClear(
+      sosKeys.unprocessed,
+      ...records.flatMap(({ alertId, duty }) => [alertId, duty]),
+    );
   }
 
   /** Claims one attempt at a message; false when somebody else was faster. */
@@ -328,6 +328,38 @@ export class SosRecords {
   async ping(): Promise<void> {
     await this.#redis.ping();
   }
+
+  /**
+   * Rejects when the SOS Redis says nothing at all for `ms`: in a burst it answers one group after the other. The answer may
+   * still come, and then nobody waits for it. Time in which this process was busy itself does not count: an answer may lie
+   * there unread.
+   */
+  async #answerWithin<A>(answer: Promise<A>, ms: number | undefined): Promise<A> {
+    if (ms === undefined) return answer;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      const stepMs = ms / silenceSteps;
+      let [steps, last, answers] = [0, performance.now(), this.#answers];
+      const tick = () => {
+        const now = performance.now();
+        if (answers !== this.#answers) steps = 0;
+        else if (now - last < 1.5 * stepMs) steps++;
+        [last, answers] = [now, this.#answers];
+        if (steps === silenceSteps) reject(new SilentError(ms));
+        else timer = setTimeout(tick, stepMs);
+      };
+      timer = setTimeout(tick, stepMs);
+    });
+    try {
+      const value = await Promise.race([answer, late]);
+      this.#answers++;
+      return value;
+    } finally {
+      clearTimeout(timer);
+      // A failure after the deadline has been dealt with by then
+      answer.catch(() => undefined);
+    }
+  }
 }
 
 /** Fields of an alert that are set if they are not there, and what the audit trail says of it. */
@@ -372,35 +404,6 @@ function takeArguments(press: Press, sent: readonly SentState[], until: number |
 
 /** Silence is counted in so many steps. */
 const silenceSteps = 4;
-
-/**
- * Rejects when there is no answer within `ms`; the answer may still come, and then nobody waits for it. Time in which this
- * process was busy itself does not count: an answer may lie there unread.
- */
-async function answerWithin<T>(answer: Promise<T>, ms: number | undefined): Promise<T> {
-  if (ms === undefined) return answer;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    const stepMs = ms / silenceSteps;
-    let steps = 0;
-    let last = performance.now();
-    const tick = () => {
-      const now = performance.now();
-      if (now - last < 1.5 * stepMs) steps++;
-      last = now;
-      if (steps === silenceSteps) reject(new SilentError(ms));
-      else timer = setTimeout(tick, stepMs);
-    };
-    timer = setTimeout(tick, stepMs);
-  });
-  try {
-    return await Promise.race([answer, late]);
-  } finally {
-    clearTimeout(timer);
-    // A failure after the deadline has been dealt with by then
-    answer.catch(() => undefined);
-  }
-}
 
 /** The SOS Redis has said nothing for this long, ms. */
 export class SilentError extends Error {

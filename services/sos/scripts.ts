@@ -2,8 +2,8 @@
  * What the SOS Redis decides, each in one step. Fields of an alert's hash:
  * `doc` JSON of the press; `userId`, `tripId` (empty: none), `acceptedAt`; `name`, `contacts` (sealed), `pin`, `duressPin`
  * as they were when it was accepted; `status`, `duress` (1), `location` JSON; `presses`, `version` (of everything),
- * `duty` (grows when there is something to queue), `wrongPins`, `movedAt`, `looked` (1: contacts are looked up), `planned` (1: and
- * queued), `link` (sealed), `paged` (1); `m:<purpose>:<contact>` JSON of a message's state; `s:<contact>` and `seenLocation`:
+ * `duty` (grows when there is something to queue), `wrongPins`, `movedAt`, `looked` (1: contacts are looked up), `planned` (1: what
+ * it needs is queued), `link` (sealed), `paged` (1); `m:<purpose>:<contact>` JSON of a message's state; `s:<contact>` and `seenLocation`:
  * what the raiser saw of it and of the place when the duress PIN was used.
  */
 import type { Redis, Result } from 'ioredis';
@@ -40,7 +40,8 @@ end`;
  * KEYS: alert, alias of this id, open alert of user and trip, card, feed. ARGV: id, userId, tripId, acceptedAt, doc,
  * location, feed data without its last brace, log entry, log entry of a further press, until when it may be taken (ms, or
  * empty), then contact and state for each message that a journal has sent already. Answers id, status as the raiser sees it,
- * acceptedAt, and `new`, `same` (this very press), `joined`, or `late`: nothing is taken, a journal has it by now.
+ * acceptedAt, `new`, `same` (this very press), `joined`, or `late`: nothing is taken, a journal has it by now; and `1` once what
+ * it needs is queued.
  */
 const take = `${prelude}
 local id, at = ARGV[1], ARGV[4]
@@ -51,11 +52,11 @@ local function answer(found, how)
     local state = redis.call('HGET', 'sos:alert:' .. found, field)
     if not state or cjson.decode(state).status == 'queued' then redis.call('HSET', 'sos:alert:' .. found, field, ARGV[i + 1]) end
   end
-  local record = redis.call('HMGET', 'sos:alert:' .. found, 'status', 'acceptedAt', 'duress')
-  return {found, record[3] == '1' and 'cancelled' or record[1], record[2], how}
+  local record = redis.call('HMGET', 'sos:alert:' .. found, 'status', 'acceptedAt', 'duress', 'planned')
+  return {found, record[3] == '1' and 'cancelled' or record[1], record[2], how, record[4] or '0'}
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return answer(id, 'same') end
-if ARGV[10] ~= '' and tonumber(redis.call('TIME')[1]) * 1000 > tonumber(ARGV[10]) then return {id, '', '0', 'late'} end
+if ARGV[10] ~= '' and tonumber(redis.call('TIME')[1]) * 1000 > tonumber(ARGV[10]) then return {id, '', '0', 'late', '0'} end
 local known = redis.call('GET', KEYS[2])
 if known and redis.call('EXISTS', 'sos:alert:' .. known) == 1 then return answer(known, 'same') end
 local open = redis.call('GET', KEYS[3])
@@ -88,7 +89,7 @@ note(id, ARGV[8])
 redis.call('ZADD', 'sos:unprojected', at, id)
 redis.call('ZADD', 'sos:unprocessed', at, id)
 tell(KEYS[5], 'sos.triggered', at, ARGV[7] .. ',"name":' .. cjson.encode(card[1] or '') .. '}')
-return {id, 'active', at, 'new'}`;
+return {id, 'active', at, 'new', '0'}`;
 
 /**
  * KEYS: alert, feed. ARGV: id, at, to, feed data, log entry, open key, `1` if it ends the alert, then the states that it may
@@ -180,25 +181,19 @@ changed(ARGV[1], ARGV[2])
 return 1`;
 
 /**
- * New alerts are queued: the sweep leaves them to their job for a while, and has them again should that be lost. KEYS: index.
- * ARGV: until when (ms), then ids. What has come up since an alert was taken stays to be done.
+ * What alerts needed is queued. KEYS: index of unprocessed ones. ARGV: for each its id and the duty that was seen: what has come
+ * up since stays to be done. Answers how many have left the index.
  */
-const queuedScript = `
-local left = {'ZADD', KEYS[1], 'XX'}
-for n = 2, #ARGV do
-  if redis.call('HGET', 'sos:alert:' .. ARGV[n], 'duty') == '1' then
-    left[#left + 1] = ARGV[1]
-    left[#left + 1] = ARGV[n]
-  end
-end
-if #left == 3 then return 0 end
-return redis.call(unpack(left))`;
-
-/** What an alert needed is queued. KEYS: alert. ARGV: id, the duty that was seen: what has come up since stays to be done. */
 const clear = `
-redis.call('HSETNX', KEYS[1], 'planned', '1')
-if redis.call('HGET', KEYS[1], 'duty') ~= ARGV[2] then return 0 end
-return redis.call('ZREM', 'sos:unprocessed', ARGV[1])`;
+local done = {'ZREM', KEYS[1]}
+for n = 1, #ARGV, 2 do
+  local key = 'sos:alert:' .. ARGV[n]
+  local duty = redis.call('HGET', key, 'duty')
+  if duty then redis.call('HSETNX', key, 'planned', '1') end
+  if not duty or duty == ARGV[n + 1] then done[#done + 1] = ARGV[n] end
+end
+if #done == 2 then return 0 end
+return redis.call(unpack(done))`;
 
 /**
  * One attempt at one message; nobody is told of an alert once it is over. KEYS: alert. ARGV: field, state that claims it, the
@@ -240,13 +235,12 @@ type Arg = string | number;
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    sosTake(...args: Arg[]): Result<[id: string, status: string, acceptedAt: string, how: string], Context>;
+    sosTake(...args: Arg[]): Result<[id: string, status: string, acceptedAt: string, how: string, planned: string], Context>;
     sosStep(...args: Arg[]): Result<string, Context>;
     sosDuress(...args: Arg[]): Result<string, Context>;
     sosWrongPin(...args: Arg[]): Result<number, Context>;
     sosLocate(...args: Arg[]): Result<string, Context>;
     sosPlan(...args: Arg[]): Result<number, Context>;
-    sosQueued(...args: Arg[]): Result<number, Context>;
     sosClear(...args: Arg[]): Result<number, Context>;
     sosClaim(...args: Arg[]): Result<string, Context>;
     sosOutcome(...args: Arg[]): Result<number, Context>;
@@ -262,7 +256,6 @@ export function defineScripts(redis: Redis): void {
   redis.defineCommand('sosWrongPin', { numberOfKeys: 2, lua: wrongPin });
   redis.defineCommand('sosLocate', { numberOfKeys: 2, lua: locate });
   redis.defineCommand('sosPlan', { numberOfKeys: 1, lua: plan });
-  redis.defineCommand('sosQueued', { numberOfKeys: 1, lua: queuedScript });
   redis.defineCommand('sosClear', { numberOfKeys: 1, lua: clear });
   redis.defineCommand('sosClaim', { numberOfKeys: 1, lua: claim });
   redis.defineCommand('sosOutcome', { numberOfKeys: 2, lua: outcome });

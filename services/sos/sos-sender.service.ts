@@ -1,15 +1,16 @@
 /**
  * What an alert sets in motion outside: messages to contacts with their retries, and waking the person on call. Role `sos`;
- * needs the SOS Redis and the providers, nothing else. Owns the queue {sos-send}. Any job may run twice: what was done
+ * needs the SOS Redis and the providers, and accounts only for who has no card there. Owns the queue {sos-send}. Any job may run twice: what was done
  * stands in the alert's record.
  */
 import { hostname } from 'node:os';
 import { defineService } from '../../lib/define-service.ts';
 import { createSosProviders } from '../../lib/providers/index.ts';
 import { sealerOf } from '../../lib/sealed.ts';
+import { cards } from '../../mixins/cards.ts';
 import { queue } from '../../mixins/queue.ts';
-import { redis } from '../../mixins/redis.ts';
-import { type FollowJob, followQueue, toFollow } from './follow-jobs.ts';
+import { shares } from '../../mixins/shares.ts';
+import { type FollowJob, followQueue, stepTime, toFollow } from './follow-jobs.ts';
 import { Messenger } from './messenger.ts';
 import { SosRecords } from './records.ts';
 import { Waker } from './waker.ts';
@@ -18,6 +19,9 @@ interface Parts {
   messenger: Messenger;
   waker: Waker;
 }
+
+/** A contact's link outlives any ride, ms. */
+const linkForMs = 86_400_000;
 
 const counters: [name: string, description: string, labelNames: string[]][] = [
   [
@@ -32,14 +36,20 @@ const counters: [name: string, description: string, labelNames: string[]][] = [
 export default defineService({
   name: 'sos-sender',
   mixins: [
-    redis('sos'),
+    shares(),
+    cards(),
     queue<FollowJob, 'following'>({
       ...followQueue,
-      concurrency: 8,
+      // A job waits for providers most of its time
+      concurrency: 32,
       async process(job) {
         const { messenger, waker } = (this as typeof this & { parts(): Parts }).parts();
-        if (job.kind === 'send') await messenger.send(job);
-        else await waker.wake(job);
+        const stopTimer = this.broker.metrics.timer('sos.step.time', { step: job.kind });
+        try {
+          await (job.kind === 'send' ? messenger.send(job) : waker.wake(job));
+        } finally {
+          stopTimer();
+        }
       },
       async onExhausted(job, error) {
         const { messenger, waker } = (this as typeof this & { parts(): Parts }).parts();
@@ -58,10 +68,11 @@ export default defineService({
     },
 
     makeParts(): Parts {
-      const { broker, config, logger, sosRedis } = this;
+      const { broker, config, logger, sosRedis, cards: userCards } = this;
       const { metrics } = broker;
       for (const [name, description, labelNames] of counters)
         metrics.register({ type: 'counter', name, description, labelNames });
+      metrics.register(stepTime);
       const providers = createSosProviders(config);
       const common = {
         records: new SosRecords(sosRedis, { replicas: 0, replicaWithinMs: 0 }),
@@ -73,7 +84,17 @@ export default defineService({
         now: Date.now,
       };
       return {
-        messenger: new Messenger({ ...common, sms: providers.sms }),
+        messenger: new Messenger({
+          ...common,
+          sms: providers.sms,
+          cardOf: async (userId) =>
+            (await userCards.read(userId)) ??
+            (await this.call('accounts.card', { userId }, { timeout: 2000 })),
+          linkOf: async ({ alertId, userId, tripId }) => {
+            const subject = tripId === null ? { alertId } : { alertId, tripId };
+            return (await this.shares.create({ userId, ttlMs: linkForMs, ...subject })).url;
+          },
+        }),
         waker: new Waker({ ...common, providers, onCallPhone: config.oncallPhone, source: hostname() }),
       };
     },

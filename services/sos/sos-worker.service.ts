@@ -1,19 +1,18 @@
 /**
- * From an alert to what it needs: its contacts looked up, their messages queued, the database's copy written. Role `sos`; needs
- * the SOS Redis, nothing else. Owns the queue {sos} and the alerts in the DB. Any job may run twice: what was done stands
+ * The database's copy of alerts, and the jobs that they need and nobody has queued yet: after each step, and when a door died
+ * over it. Role `sos`; needs the SOS Redis, nothing else. Owns the queue {sos} and the alerts in the DB. Any job may run twice: what was done stands
  * in the alert's record.
  */
 import type { MetricRegistry } from 'moleculer';
 import type { AdminAlert } from '../../contracts/sos.ts';
+import { pause } from '../../lib/backoff.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { isConnectionTrouble } from '../../lib/errors.ts';
-import { sealerOf } from '../../lib/sealed.ts';
-import { cards } from '../../mixins/cards.ts';
 import { producer, queue } from '../../mixins/queue.ts';
-import { shares } from '../../mixins/shares.ts';
+import { redis } from '../../mixins/redis.ts';
 import { store } from '../../mixins/store.ts';
 import { type AlertRecord, adminsView, type LogEntry } from './alert-record.ts';
-import { type FollowJob, followQueue, sosLock, toFollow } from './follow-jobs.ts';
+import { type FollowJob, followQueue, sosLock, stepTime, toFollow } from './follow-jobs.ts';
 import { Planner } from './planner.ts';
 import { SosRecords } from './records.ts';
 
@@ -63,18 +62,8 @@ interface Inside {
   project(records: readonly AlertRecord[]): Promise<void>;
 }
 
-/** A contact's link outlives any ride, ms. */
-const linkForMs = 86_400_000;
-
 function registerMetrics(metrics: MetricRegistry): void {
-  metrics.register({
-    type: 'histogram',
-    name: 'sos.step.time',
-    labelNames: ['step'],
-    unit: 'ms',
-    quantiles: true,
-    description: 'Time of each step in processing a group of alerts',
-  });
+  metrics.register(stepTime);
   metrics.register({
     type: 'counter',
     name: 'sos.swept.total',
@@ -85,8 +74,7 @@ function registerMetrics(metrics: MetricRegistry): void {
 export default defineService({
   name: 'sos-worker',
   mixins: [
-    shares(),
-    cards(),
+    redis('sos'),
     store<ArchivedAlert>('alerts', [{ fields: ['userId', 'acceptedAt'] }, { fields: ['tripId'] }]),
     queue<{ ids: string[] }, 'processing'>({
       name: 'sos',
@@ -102,9 +90,8 @@ export default defineService({
         await planner.process(found, () => service.project(found));
       },
       async onExhausted(job, error) {
-        const { records } = (this as typeof this & Inside).parts();
+        // What was not queued is in the index, what was not copied in its own
         this.logger.error('Alerts wait for the sweep', { alerts: job.data.ids.length, error });
-        await records.unqueued(job.data.ids, Date.now());
       },
     }),
     producer<FollowJob, 'following'>(followQueue),
@@ -112,6 +99,7 @@ export default defineService({
   state: () => ({
     kept: undefined as Parts | undefined,
     sweepers: [] as { timer: NodeJS.Timeout; running: Promise<void> }[],
+    stopping: new AbortController(),
   }),
 
   methods: {
@@ -122,33 +110,19 @@ export default defineService({
     },
 
     makeParts(): Parts {
-      const { broker, config, logger, cards: userCards, sosRedis } = this;
+      const { broker, config, logger, sosRedis } = this;
       const { metrics } = broker;
       registerMetrics(metrics);
       const records = new SosRecords(sosRedis, { replicas: 0, replicaWithinMs: 0 });
-      const common = {
+      const planner = new Planner({
         records,
-        sealer: sealerOf(config),
         logger,
         metrics,
-        hashSecret: config.hashSecret,
         follow: toFollow(this.following),
+        escalateAfterMs: config.sosEscalateAfterMs,
         now: Date.now,
-      };
-      return {
-        records,
-        planner: new Planner({
-          ...common,
-          escalateAfterMs: config.sosEscalateAfterMs,
-          cardOf: async (userId) =>
-            (await userCards.read(userId)) ??
-            (await this.call('accounts.card', { userId }, { timeout: 2000 })),
-          linkOf: async ({ alertId, userId, tripId }) => {
-            const subject = tripId === null ? { alertId } : { alertId, tripId };
-            return (await this.shares.create({ userId, ttlMs: linkForMs, ...subject })).url;
-          },
-        }),
-      };
+      });
+      return { records, planner };
     },
 
     /** The database gets these alerts in their newest form. What it does not take stays in the index. */
@@ -181,10 +155,13 @@ export default defineService({
     async projectWaiting(): Promise<void> {
       const records = this.parts().records;
       for (;;) {
+        const began = performance.now();
         const ids = await records.unprojected(projectAtOnce);
         const found = await records.readMany(ids);
         await this.project(found.filter((record) => record !== null));
         if (ids.length < projectAtOnce || this.sweepers.length === 0) return;
+        // Many wait after a burst only: the SOS Redis belongs to who presses now
+        await pause(performance.now() - began, this.stopping.signal);
       }
     },
 
@@ -256,6 +233,7 @@ export default defineService({
   },
 
   async stopped() {
+    this.stopping.abort();
     const sweepers = this.sweepers.splice(0);
     for (const { timer } of sweepers) clearTimeout(timer);
     await Promise.all(sweepers.map(({ running }) => running));

@@ -31,13 +31,14 @@ import {
 } from './alert-record.ts';
 import { type AlertStep, isOver } from './alert-state.ts';
 import { attempt, claimed, dueNext, messageTo, openContacts } from './contact-messages.ts';
+import { type FollowJob, followQueue, jobsOfNew, toFollow } from './follow-jobs.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Waiting } from './journal.ts';
 import { lastKnown } from './last-known.ts';
 import { type Press, readLocation, readPress } from './read-press.ts';
 import { SosRecords } from './records.ts';
 
-/** A job for the workers: alerts that have something to queue. */
+/** A job for the workers: alerts to copy to the database, and to queue for what has come up. */
 export interface ProcessJob {
   ids: string[];
 }
@@ -83,6 +84,7 @@ export default defineService({
     redis(),
     cards(),
     producer<ProcessJob, 'processing'>({ name: 'sos', redis: 'sos', as: 'processing' }),
+    producer<FollowJob, 'following'>(followQueue),
   ],
   state: () => ({
     kept: undefined as
@@ -406,6 +408,7 @@ export default defineService({
       logger.error('There is no journal for SOS: without the SOS Redis alerts would be refused', { error });
       return undefined;
     });
+    const follow = toFollow(this.following);
     const intake = new Intake({
       records: new SosRecords(connection, {
         replicas: target.replicas,
@@ -414,7 +417,9 @@ export default defineService({
       }),
       journal,
       lastKnown: (tripId) => lastKnown(this.redis, tripId, Date.now()),
-      queue: (ids) => this.processing.add({ ids }, { jobId: `new:${ids[0]}` }),
+      queue: (alerts) =>
+        follow(jobsOfNew(alerts, { escalateAfterMs: config.sosEscalateAfterMs, now: Date.now() })),
+      copy: (alertIds) => this.processing.add({ ids: alertIds }),
       onDrained: ({ alertId, status }, userId) => this.tellRaiser({ alertId, userId }, status),
       onQueued: (tookMs) => metrics.observe('sos.done.time', tookMs),
       tellContacts: (waiting, note, signal) => this.tellContacts(waiting, note, signal),

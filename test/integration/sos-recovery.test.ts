@@ -1,7 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Redis } from 'ioredis';
-import { loadConfig } from '../../lib/config.ts';
-import { sealerOf } from '../../lib/sealed.ts';
 import { type MessageState, queued } from '../../services/sos/alert-record.ts';
 import type { FollowJob, JobToAdd } from '../../services/sos/follow-jobs.ts';
 import { Planner } from '../../services/sos/planner.ts';
@@ -14,8 +12,6 @@ let redis: Redis;
 let records: SosRecords;
 let counter = 0;
 
-const config = loadConfig({ NODE_ENV: 'test' });
-const sealer = sealerOf(config);
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const sent: MessageState = {
   name: 'Friend',
@@ -80,19 +76,9 @@ describe('planning that is cut off', () => {
   const planner = () =>
     new Planner({
       records,
-      sealer,
-      hashSecret: config.hashSecret,
       escalateAfterMs: 1000,
       logger: silent,
       metrics: { observe() {} },
-      async cardOf() {
-        if (isCut) throw new Error('Nobody can say');
-        const contacts = sealer.seal(
-          JSON.stringify([{ name: 'Friend', phone: '+919812345678', relation: 'friend' }]),
-        );
-        return { name: 'Asha', contacts, pin: null, duressPin: null };
-      },
-      linkOf: async () => 'https://example.org/share/x',
       async follow(list) {
         if (isCut) throw new Error('The SOS Redis is away');
         jobs.push(...list);
@@ -106,38 +92,24 @@ describe('planning that is cut off', () => {
     return jobs.map(({ data }) => ('purpose' in data ? data.purpose : data.part));
   };
 
-  test('+ between writing down and queueing: the messages are queued the next time', async () => {
+  test('+ before the jobs are queued: they are queued the next time', async () => {
     const { alertId } = await newAlert();
-    const card = sealer.seal(
-      JSON.stringify([{ name: 'Friend', phone: '+919812345678', relation: 'friend' }]),
-    );
-    await redis.hset(`sos:alert:${alertId}`, 'contacts', card);
     isCut = true;
     await expect(planAgain(alertId)).rejects.toThrow('away');
     isCut = false;
     expect(await records.unprocessed(Date.now(), 1000)).toContain(alertId);
     expect(await planAgain(alertId)).toEqual(['raised', 'check']);
     expect(await records.unprocessed(Date.now(), 1000)).not.toContain(alertId);
-    const log = await records.log(alertId);
-    expect(log.map(({ what }) => what)).toEqual(['raised', 'contacts-queued']);
     // Once is enough
     expect(await planAgain(alertId)).toEqual([]);
   });
 
-  test('+ without anybody who knows the contacts: the sweep finds it at once', async () => {
-    const { alertId } = await newAlert();
-    await records.queued([alertId], Date.now() + 60_000);
-    expect(await records.unprocessed(Date.now(), 1000)).not.toContain(alertId);
-    isCut = true;
-    await planAgain(alertId).catch(() => undefined);
-    isCut = false;
-    expect(await records.unprocessed(Date.now(), 1000)).toContain(alertId);
-  });
-
-  test('+ a job that is lost is found by the sweep in the end', async () => {
-    const { alertId } = await newAlert();
-    const until = Date.now() + 15_000;
-    await records.queued([alertId], until);
-    expect(await records.unprocessed(until, 1000)).toContain(alertId);
+  test('+ what its door has queued is left alone, what has come up meanwhile is not', async () => {
+    const [quiet, ended] = [await newAlert(), await newAlert()];
+    await records.step(ended, 'resolve', { at: Date.now(), who: 'usr_admin' });
+    await records.clear([quiet, ended]);
+    expect(await records.unprocessed(Date.now(), 1000)).not.toContain(quiet.alertId);
+    expect(await records.unprocessed(Date.now(), 1000)).toContain(ended.alertId);
+    expect(await records.take(quiet.press)).toMatchObject({ how: 'same', planned: true });
   });
 });

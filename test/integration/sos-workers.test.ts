@@ -1,6 +1,7 @@
 /** What the workers do with alerts, on a real Redis and with providers that are told what to do. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Redis } from 'ioredis';
+import { feedKeys } from '../../lib/feed-stream.ts';
 import type { SosProviders } from '../../lib/providers/index.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import { createSealer } from '../../lib/sealed.ts';
@@ -45,6 +46,8 @@ function makeWorkers() {
     failSms: (_by: string): boolean => false,
     failCall: false,
     queueIsAway: false,
+    /** Whose contacts nobody can say. */
+    unknown: new Set<string>(),
     /** Until it resolves, no SMS is answered. */
     hold: Promise.resolve(),
   };
@@ -95,14 +98,18 @@ function makeWorkers() {
     },
     now: () => world.clock,
   };
-  const messenger = () => new Messenger({ ...common, sms: providers.sms });
+  const messenger = () =>
+    new Messenger({
+      ...common,
+      sms: providers.sms,
+      async cardOf(userId) {
+        if (world.unknown.has(userId)) throw new Error('Nobody can say');
+        return { name: 'Asha', contacts, pin: null, duressPin: null };
+      },
+      linkOf: async () => 'https://ride.example/share/shr_x',
+    });
   const waker = new Waker({ ...common, providers, onCallPhone: '+12025550199', source: 'test' });
-  const planner = new Planner({
-    ...common,
-    escalateAfterMs: 30_000,
-    cardOf: async () => ({ name: 'Asha', contacts, pin: null, duressPin: null }),
-    linkOf: async () => 'https://ride.example/share/shr_x',
-  });
+  const planner = new Planner({ ...common, escalateAfterMs: 30_000 });
   return { world, records, messenger, waker, planner };
 }
 type Workers = ReturnType<typeof makeWorkers>;
@@ -151,14 +158,39 @@ describe('planning', () => {
     expect(workers.world.sent).toHaveLength(2);
   });
 
-  test('planning twice changes nothing; a drill queues nothing', async () => {
+  test('planning twice changes nothing; a drill reaches nobody', async () => {
     const workers = makeWorkers();
     const [id, drill] = [await raise(workers, 'a'), await raise(workers, 'd', true)];
     await plan(workers, [id, drill]);
     await plan(workers, [id, drill]);
-    expect(workers.world.jobs.flatMap(({ data }) => ('ids' in data ? data.ids : []))).not.toContain(drill);
-    await runAll(workers, ['send']);
+    expect(workers.world.jobs).toHaveLength(2);
+    await runAll(workers);
     expect(workers.world.sent).toHaveLength(2);
+    expect(workers.world.pages).toEqual([id]);
+    const practised = await workers.records.read(drill);
+    expect(practised?.messages.map(({ state }) => state.status)).toEqual(['drill', 'drill']);
+  });
+
+  test('+ R3.6 whose contacts nobody can say: the others are told, the job runs again, in the end somebody knows', async () => {
+    const workers = makeWorkers();
+    const ids = await Promise.all(['a', 'b'].map((key) => raise(workers, key)));
+    const [known, unknown] = ids as [string, string];
+    await redis.hset(`sos:alert:${known}`, 'contacts', contacts);
+    workers.world.unknown.add('usr_b');
+    const job = { kind: 'send' as const, ids, purpose: 'raised' as const };
+    await expect(workers.messenger().send(job)).rejects.toThrow('Nobody can say');
+    expect(workers.world.sent).toHaveLength(2);
+    expect((await workers.records.read(unknown))?.looked).toBe(false);
+    await workers.messenger().giveUp(job, new Error('Nobody can say'));
+    const told = (await redis.xrange(feedKeys.stream, '-', '+')).map(([, fields]) => JSON.parse(fields[5] ?? '{}'));
+    expect(told).toContainEqual({ alertId: unknown, status: 'active', what: 'contacts-unknown', sound: true });
+    expect(told).not.toContainEqual(expect.objectContaining({ alertId: known, what: 'contacts-unknown' }));
+    expect(workers.world.jobs.map(({ options }) => options.jobId)).toContain(`unreached:${unknown}`);
+    // Accounts can be asked again
+    workers.world.unknown.clear();
+    await workers.messenger().send(job);
+    expect(workers.world.sent).toHaveLength(4);
+    expect((await workers.records.read(unknown))?.messages).toHaveLength(2);
   });
 });
 

@@ -15,14 +15,14 @@ class Records {
   isAway = true;
   readonly taken: { alertId: string; sent: readonly SentState[] }[] = [];
   refuseWaiting(): void {}
-  async queued(): Promise<void> {}
+  async clear(): Promise<void> {}
   async ping(): Promise<void> {
     if (this.isAway) throw new Error('away');
   }
   async take({ alertId, acceptedAt }: Press, sent: readonly SentState[] = []): Promise<Taken> {
     await this.ping();
     this.taken.push({ alertId, sent });
-    return { alertId, acceptedAt, status: 'active', how: 'new', replicated: true };
+    return { alertId, acceptedAt, status: 'active', how: 'new', planned: false, replicated: true };
   }
 }
 
@@ -42,6 +42,7 @@ describe('presses while the SOS Redis is away', () => {
       journal,
       lastKnown: async () => null,
       queue: async () => {},
+      copy: async () => {},
       onQueued() {},
       onDrained() {},
       tellContacts(waiting, ...rest) {

@@ -26,6 +26,7 @@ export function record(over: Partial<AlertRecord> = {}): AlertRecord {
     duty: '1',
     wrongPins: 0,
     planned: true,
+    looked: true,
     link: 'sealed',
     paged: false,
     messages: [],
