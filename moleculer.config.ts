@@ -12,6 +12,7 @@ import { healthOf } from './lib/health.ts';
 import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
 import { contractsMiddleware } from './lib/middlewares/contracts.ts';
+import { inFlight } from './lib/middlewares/in-flight.ts';
 import { permissionsMiddleware } from './lib/middlewares/permissions.ts';
 import { secretFilesMiddleware } from './lib/middlewares/secret-files.ts';
 import { loosenNats, natsOptions } from './lib/nats-link.ts';
@@ -77,6 +78,8 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
       secretFilesMiddleware(config),
       contractsMiddleware,
       permissionsMiddleware,
+      // SIGTERM: finish what has begun, at most 3 s, so that the whole stop stays under 8
+      inFlight(3000),
     ],
 
     // A caller at a door waits 5 s at most; 0 would be for ever
@@ -97,9 +100,6 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
     // A burst of logins (two hash rounds each) or bookings queues here instead of in the event loop; beyond that the
     // door answers 503 at once. What must never queue (SOS, location.report) switches it off at the action
     bulkhead: { enabled: true, concurrency: 200, maxQueueSize: 2000 },
-    // SIGTERM: finish what has begun, at most 3 s, so that the whole stop stays under 8
-    tracking: { enabled: true, shutdownTimeout: 3000 },
-
     // A killed node is noticed in under 5 s. At 2 s of timeout a saturated machine flaps
     heartbeatInterval: 1,
     heartbeatTimeout: 4,

@@ -193,6 +193,8 @@ function serverOptions({ socket, pidFile, dir }: Paths): string[] {
     dir,
     appendonly: 'yes',
     appendfsync: 'always',
+    // Rewriting it beside a burst holds up every write
+    'auto-aof-rewrite-min-size': '256mb',
     save: '',
     'maxmemory-policy': 'noeviction',
     // Keeps the command line as given, for findServers.

@@ -3,6 +3,12 @@ import { createHash } from 'node:crypto';
 import type { Jobs } from '../../mixins/queue.ts';
 import type { Purpose } from './alert-record.ts';
 
+/** Alerts to copy to the database and, unless they are `fresh` from their door, to queue for what they need. */
+export interface ProcessJob {
+  ids: string[];
+  fresh?: boolean;
+}
+
 /** Messages to contacts: of these alerts all that are due, or one message's next attempt. */
 export interface SendJob {
   kind: 'send';

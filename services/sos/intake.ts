@@ -9,7 +9,7 @@ import type { Log } from '../../lib/context.ts';
 import type { MessageState } from './alert-record.ts';
 import type { Journal, Waiting } from './journal.ts';
 import type { Press } from './read-press.ts';
-import { firstDuty, type SosRecords } from './records.ts';
+import { firstDuty, RefusedError, type SosRecords } from './records.ts';
 
 /** The answer to a press. */
 export interface Accepted {
@@ -90,7 +90,8 @@ const before = async <T>(ms: number, answer: Promise<T>, otherwise: T): Promise<
 export class Intake {
   readonly #parts: IntakeParts;
   #silent = false;
-  #group: Accepted[] = [];
+  /** Alerts to queue, by id. */
+  #group = new Map<string, Accepted>();
   #groupTimer: NodeJS.Timeout | undefined;
   readonly #queueing = new Set<Promise<void>>();
   #probe: NodeJS.Timeout | undefined;
@@ -135,8 +136,9 @@ export class Intake {
       try {
         return await this.#takeByRedis(located);
       } catch (error) {
-        this.#parts.logger.warn('The SOS Redis does not take an alert; the journal does', { error });
-        this.#beSilent();
+        // One that it refuses says nothing of the others
+        if (error instanceof RefusedError) this.#refused(located, error);
+        else this.#beSilent(error);
       }
     }
     await this.#keep(located);
@@ -194,16 +196,16 @@ export class Intake {
   }
 
   #enqueue(accepted: Accepted): void {
-    this.#group.push(accepted);
-    if (this.#group.length >= maxPerGroup) this.#queueGroup();
+    this.#group.set(accepted.alertId, accepted);
+    if (this.#group.size >= maxPerGroup) this.#queueGroup();
     else this.#groupTimer ??= setTimeout(() => this.#queueGroup(), groupMs);
   }
 
   #queueGroup(): void {
     clearTimeout(this.#groupTimer);
     this.#groupTimer = undefined;
-    const group = this.#group;
-    this.#group = [];
+    const group = [...this.#group.values()];
+    this.#group.clear();
     if (group.length === 0) return;
     const queued: Promise<void> = this.#queueNow(group)
       .catch((error: unknown) =>
@@ -224,9 +226,16 @@ export class Intake {
   }
 
   /** From here on presses go to the journal, until a probe is answered and the journal has been drained. */
-  #beSilent(): void {
+  #beSilent(error: unknown): void {
+    if (this.#silent) return;
     this.#silent = true;
+    this.#parts.logger.warn('The SOS Redis does not take alerts; the journal does', { error });
     this.#parts.records.refuseWaiting(new Error('The SOS Redis is silent'));
+    this.#tryLater();
+  }
+
+  #refused({ alertId }: Press, error: RefusedError): void {
+    this.#parts.logger.error('The SOS Redis does not take an alert; the journal does', { alertId, error });
     this.#tryLater();
   }
 
@@ -297,7 +306,7 @@ export class Intake {
       return true;
     } catch (error) {
       logger.warn('An alert stays in the journal', { alertId: press.alertId, error });
-      return error instanceof Error && error.name === 'ReplyError';
+      return error instanceof RefusedError;
     }
   }
 

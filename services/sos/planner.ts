@@ -35,7 +35,7 @@ export class Planner {
    * the database, beside it.
    */
   async process(records: AlertRecord[], project: () => Promise<void>): Promise<void> {
-    this.#aside('db', project);
+    this.copy(project);
     await this.#timed('jobs', () => this.#queue(records));
   }
 
@@ -53,14 +53,15 @@ export class Planner {
     }
   }
 
-  /** The database's step must not hold up or fail the messages. In a burst most of it is left to the sweep. */
-  #aside(step: string, work: () => Promise<void>): void {
+  /** The database's step must not hold up or fail anything else. In a burst most of it is left to the sweep. */
+  copy(project: () => Promise<void>): void {
     if (this.#beside || performance.now() < this.#notBefore) return;
+    const step = 'db';
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => reject(new Error(`Not done in ${dbDeadlineMs} ms`)), dbDeadlineMs);
     });
-    this.#beside = Promise.race([this.#timed(step, work), late])
+    this.#beside = Promise.race([this.#timed(step, project), late])
       .catch((error: unknown) => this.#parts.logger.warn('A step of an SOS is late', { step, error }))
       .finally(() => {
         clearTimeout(timer);

@@ -30,9 +30,18 @@ export interface Taken {
 /** The `duty` that a new alert begins with. */
 export const firstDuty = '1';
 
-/** How many scripts go in a pipeline: some milliseconds of Redis' time. */
+/** What the script says of a press. */
+type TakeAnswer = [
+  alertId: string,
+  status: AlertStatus,
+  acceptedAt: string,
+  how: Taken['how'] | 'late' | 'refused',
+  planned: string,
+];
+
+/** How many presses go in a script: some 10 ms of Redis' time. While one is executed the next is on its way. */
 const maxGroup = 200;
-const maxUnderWay = 4;
+const maxUnderWay = 3;
 
 /** A pipeline's results, or the first error in it. */
 function unwrap<T>(results: Awaited<ReturnType<ChainableCommander['exec']>>): T[] {
@@ -60,22 +69,24 @@ export class SosRecords {
       maxUnderWay,
       commit: async (items) => {
         const pipeline = redis.pipeline();
-        for (const { press, sent, until } of items) pipeline.sosTake(...takeArguments(press, sent, until));
+        const args = items.flatMap(({ press, sent, until }) => takeArguments(press, sent, until));
+        pipeline.sosTake(feedKeys.stream, ...args);
         if (replicas > 0) pipeline.call('WAIT', replicas, replicaWithinMs);
         const results = (await this.#answerWithin(pipeline.exec(), withinMs)) ?? [];
-        const replicated = replicas === 0 || Number(results[items.length]?.[1]) >= replicas;
-        return items.map((_, index) => {
-          const [error, answer] = results[index] ?? [new Error('No answer to a press')];
-          if (error) return error;
-          const [alertId, status, acceptedAt, how, planned] = answer as [
-            string,
-            AlertStatus,
-            string,
-            Taken['how'] | 'late',
-            string,
-          ];
+        const [error, answers] = results[0] ?? [new Error('No answer to a press')];
+        if (error) throw error;
+        const replicated = replicas === 0 || Number(results[1]?.[1]) >= replicas;
+        return (answers as TakeAnswer[]).map(([alertId, status, acceptedAt, how, planned]) => {
           if (how === 'late') return new Error('The SOS Redis finds a press too old; do the clocks differ?');
-          return { alertId, status, acceptedAt: Number(acceptedAt), how, planned: planned === '1', replicated };
+          if (how === 'refused') return new RefusedError(alertId);
+          return {
+            alertId,
+            status,
+            acceptedAt: Number(acceptedAt),
+            how,
+            planned: planned === '1',
+            replicated,
+          };
         });
       },
     });
@@ -235,8 +246,8 @@ export class SosRecords {
 
   /** Claims one attempt at a message; false when somebody else was faster. */
   async claim(alertId: string, field: string, seen: MessageState, claimed: MessageState): Promise<boolean> {
-    const json = JSON.stringify(claimed);
-    return (await this.#redis.sosClaim(sosKeys.alert(alertId), field, json, JSON.stringify(seen))) === json;
+    const [after, before] = [JSON.stringify(claimed), JSON.stringify(seen)];
+    return (await this.#redis.sosClaim(sosKeys.alert(alertId), field, after, before)) === 1;
   }
 
   /** Records what an attempt led to, with its log entry, and tells admins if `tell` is given. */
@@ -382,11 +393,7 @@ function takeArguments(press: Press, sent: readonly SentState[], until: number |
     verified: press.standing,
   };
   return [
-    sosKeys.alert(alertId),
-    sosKeys.alias(alertId),
-    sosKeys.openOf(userId, tripId, drill),
-    cardKey(userId),
-    feedKeys.stream,
+    sent.length,
     alertId,
     userId,
     tripId ?? '',
@@ -398,12 +405,22 @@ function takeArguments(press: Press, sent: readonly SentState[], until: number |
     JSON.stringify({ at: acceptedAt, what: 'raised', ...(drill ? { note: 'drill' } : {}) }),
     JSON.stringify({ at: acceptedAt, what: 'pressed-again' }),
     until ?? '',
+    sosKeys.openOf(userId, tripId, drill),
+    cardKey(userId),
     ...sent.flatMap(({ contact, state }) => [contact, JSON.stringify(state)]),
   ];
 }
 
 /** Silence is counted in so many steps. */
 const silenceSteps = 4;
+
+/** The SOS Redis cannot take this press, and would not at another time. */
+export class RefusedError extends Error {
+  constructor(reason: string) {
+    super(`The SOS Redis refuses a press: ${reason}`);
+    this.name = 'RefusedError';
+  }
+}
 
 /** The SOS Redis has said nothing for this long, ms. */
 export class SilentError extends Error {

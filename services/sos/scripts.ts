@@ -37,59 +37,80 @@ local function due(id, at)
 end`;
 
 /**
- * KEYS: alert, alias of this id, open alert of user and trip, card, feed. ARGV: id, userId, tripId, acceptedAt, doc,
- * location, feed data without its last brace, log entry, log entry of a further press, until when it may be taken (ms, or
- * empty), then contact and state for each message that a journal has sent already. Answers id, status as the raiser sees it,
- * acceptedAt, `new`, `same` (this very press), `joined`, or `late`: nothing is taken, a journal has it by now; and `1` once what
- * it needs is queued.
+ * A group of presses. KEYS: feed. ARGV: for each press how many messages a journal has sent for it, then id, userId, tripId,
+ * acceptedAt, doc, location, feed data without its last brace, log entry, log entry of a further press, until when it may be
+ * taken (ms, or empty), key of the open alert of user and trip, key of the card, then contact and state of each message. Answers for each
+ * id, status as the raiser sees it, acceptedAt; `new`, `same` (this very press), `joined`, `late` (nothing is taken, a journal has
+ * it by now) or `refused` (and why); and `1` once what it needs is queued.
+ *
+ * One script and not one for each: Redis then executes and fsyncs the group at once, not what one read of its socket brings.
  */
 const take = `${prelude}
-local id, at = ARGV[1], ARGV[4]
-local function answer(found, how)
-  -- What a journal's owner has sent must not be sent again, whoever was first
-  for i = 11, #ARGV, 2 do
-    local field = 'm:raised:' .. ARGV[i]
-    local state = redis.call('HGET', 'sos:alert:' .. found, field)
-    if not state or cjson.decode(state).status == 'queued' then redis.call('HSET', 'sos:alert:' .. found, field, ARGV[i + 1]) end
+local feed = KEYS[1]
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000
+local function take(press)
+  local id, at, location, openKey = press[1], press[4], press[6], press[11]
+  local key = 'sos:alert:' .. id
+  local function answer(found, how)
+    -- What a journal's owner has sent must not be sent again, whoever was first
+    for i = 13, #press, 2 do
+      local field = 'm:raised:' .. press[i]
+      local state = redis.call('HGET', 'sos:alert:' .. found, field)
+      if not state or cjson.decode(state).status == 'queued' then redis.call('HSET', 'sos:alert:' .. found, field, press[i + 1]) end
+    end
+    local record = redis.call('HMGET', 'sos:alert:' .. found, 'status', 'acceptedAt', 'duress', 'planned')
+    return {found, record[3] == '1' and 'cancelled' or record[1], record[2], how, record[4] or '0'}
   end
-  local record = redis.call('HMGET', 'sos:alert:' .. found, 'status', 'acceptedAt', 'duress', 'planned')
-  return {found, record[3] == '1' and 'cancelled' or record[1], record[2], how, record[4] or '0'}
-end
-if redis.call('EXISTS', KEYS[1]) == 1 then return answer(id, 'same') end
-if ARGV[10] ~= '' and tonumber(redis.call('TIME')[1]) * 1000 > tonumber(ARGV[10]) then return {id, '', '0', 'late', '0'} end
-local known = redis.call('GET', KEYS[2])
-if known and redis.call('EXISTS', 'sos:alert:' .. known) == 1 then return answer(known, 'same') end
-local open = redis.call('GET', KEYS[3])
-if open and redis.call('EXISTS', 'sos:alert:' .. open) == 1 then
-  redis.call('SET', KEYS[2], open, 'PX', ${keptAfterEndMs})
-  redis.call('PEXPIRE', KEYS[3], ${openForMs})
-  local presses = redis.call('HINCRBY', 'sos:alert:' .. open, 'presses', 1)
-  if ARGV[6] ~= '' then redis.call('HSET', 'sos:alert:' .. open, 'location', ARGV[6]) end
-  if presses <= 20 then note(open, ARGV[9]) end
-  if due(open, at) then
-    local status = redis.call('HGET', 'sos:alert:' .. open, 'status')
-    local where = ARGV[6] == '' and '' or ',"location":' .. ARGV[6]
-    tell(KEYS[5], 'sos.updated', at, '{"alertId":"' .. open .. '","status":"' .. status .. '","what":"pressed-again","presses":' .. presses .. where .. '}')
+  if redis.call('EXISTS', key) == 1 then return answer(id, 'same') end
+  if press[10] ~= '' and now > tonumber(press[10]) then return {id, '', '0', 'late', '0'} end
+  local known = redis.call('GET', 'sos:alias:' .. id)
+  if known and redis.call('EXISTS', 'sos:alert:' .. known) == 1 then return answer(known, 'same') end
+  local open = redis.call('GET', openKey)
+  if open and redis.call('EXISTS', 'sos:alert:' .. open) == 1 then
+    redis.call('SET', 'sos:alias:' .. id, open, 'PX', ${keptAfterEndMs})
+    redis.call('PEXPIRE', openKey, ${openForMs})
+    local presses = redis.call('HINCRBY', 'sos:alert:' .. open, 'presses', 1)
+    if location ~= '' then redis.call('HSET', 'sos:alert:' .. open, 'location', location) end
+    if presses <= 20 then note(open, press[9]) end
+    if due(open, at) then
+      local status = redis.call('HGET', 'sos:alert:' .. open, 'status')
+      local where = location == '' and '' or ',"location":' .. location
+      tell(feed, 'sos.updated', at, '{"alertId":"' .. open .. '","status":"' .. status .. '","what":"pressed-again","presses":' .. presses .. where .. '}')
+    end
+    changed(open, at)
+    return answer(open, 'joined')
   end
-  changed(open, at)
-  return answer(open, 'joined')
+  local card = redis.call('HMGET', press[12], 'name', 'contacts', 'pin', 'duressPin')
+  local set = {'HSET', key, 'doc', press[5], 'userId', press[2], 'tripId', press[3], 'acceptedAt', at, 'status', 'active',
+    'location', location, 'presses', 1, 'version', 1, 'duty', 1}
+  -- Without a card whoever tells the contacts fills these in
+  if card[2] then
+    for i, field in ipairs({'name', 'contacts', 'pin', 'duressPin'}) do set[#set + 1] = field; set[#set + 1] = card[i] end
+  end
+  for i = 13, #press, 2 do set[#set + 1] = 'm:raised:' .. press[i]; set[#set + 1] = press[i + 1] end
+  redis.call(unpack(set))
+  redis.call('SET', openKey, id, 'PX', ${openForMs})
+  redis.call('ZADD', 'sos:open-alerts', at, id)
+  redis.call('ZADD', 'sos:alerts', at, id)
+  note(id, press[8])
+  redis.call('ZADD', 'sos:unprojected', at, id)
+  redis.call('ZADD', 'sos:unprocessed', at, id)
+  tell(feed, 'sos.triggered', at, press[7] .. ',"name":' .. cjson.encode(card[1] or '') .. '}')
+  return {id, 'active', at, 'new', '0'}
 end
-local card = redis.call('HMGET', KEYS[4], 'name', 'contacts', 'pin', 'duressPin')
-redis.call('HSET', KEYS[1], 'doc', ARGV[5], 'userId', ARGV[2], 'tripId', ARGV[3], 'acceptedAt', at, 'status', 'active',
-  'location', ARGV[6], 'presses', 1, 'version', 1, 'duty', 1)
--- Without a card whoever processes the alert fills these in
-if card[2] then
-  redis.call('HSET', KEYS[1], 'name', card[1], 'contacts', card[2], 'pin', card[3], 'duressPin', card[4])
+local answers, next = {}, 1
+while next <= #ARGV do
+  local last = next + 12 + 2 * ARGV[next]
+  local press = {}
+  for i = next + 1, last do press[#press + 1] = ARGV[i] end
+  next = last + 1
+  -- One that cannot be taken must not keep the others out
+  local ok, answer = pcall(take, press)
+  if not ok then answer = {type(answer) == 'table' and answer.err or tostring(answer), '', '0', 'refused', '0'} end
+  answers[#answers + 1] = answer
 end
-for i = 11, #ARGV, 2 do redis.call('HSET', KEYS[1], 'm:raised:' .. ARGV[i], ARGV[i + 1]) end
-redis.call('SET', KEYS[3], id, 'PX', ${openForMs})
-redis.call('ZADD', 'sos:open-alerts', at, id)
-redis.call('ZADD', 'sos:alerts', at, id)
-note(id, ARGV[8])
-redis.call('ZADD', 'sos:unprojected', at, id)
-redis.call('ZADD', 'sos:unprocessed', at, id)
-tell(KEYS[5], 'sos.triggered', at, ARGV[7] .. ',"name":' .. cjson.encode(card[1] or '') .. '}')
-return {id, 'active', at, 'new', '0'}`;
+return answers`;
 
 /**
  * KEYS: alert, feed. ARGV: id, at, to, feed data, log entry, open key, `1` if it ends the alert, then the states that it may
@@ -197,14 +218,13 @@ return redis.call(unpack(done))`;
 
 /**
  * One attempt at one message; nobody is told of an alert once it is over. KEYS: alert. ARGV: field, state that claims it, the
- * state that was seen. Answers the state that is there: the claim's own if it was won.
+ * state that was seen. Answers whether it was won: two claims of the same moment look alike.
  */
 const claim = `
-local state = redis.call('HGET', KEYS[1], ARGV[1])
-if string.sub(ARGV[1], 1, 9) == 'm:raised:' and redis.call('HEXISTS', KEYS[1], 'endedAt') == 1 then return state or '' end
-if state ~= ARGV[3] then return state or '' end
+if string.sub(ARGV[1], 1, 9) == 'm:raised:' and redis.call('HEXISTS', KEYS[1], 'endedAt') == 1 then return 0 end
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return ARGV[2]`;
+return 1`;
 
 /**
  * What an attempt, or anything else, led to. KEYS: alert, feed. ARGV: id, at, field or empty, state, log entry, feed data or
@@ -235,14 +255,16 @@ type Arg = string | number;
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    sosTake(...args: Arg[]): Result<[id: string, status: string, acceptedAt: string, how: string, planned: string], Context>;
+    sosTake(
+      ...args: Arg[]
+    ): Result<[id: string, status: string, acceptedAt: string, how: string, planned: string][], Context>;
     sosStep(...args: Arg[]): Result<string, Context>;
     sosDuress(...args: Arg[]): Result<string, Context>;
     sosWrongPin(...args: Arg[]): Result<number, Context>;
     sosLocate(...args: Arg[]): Result<string, Context>;
     sosPlan(...args: Arg[]): Result<number, Context>;
     sosClear(...args: Arg[]): Result<number, Context>;
-    sosClaim(...args: Arg[]): Result<string, Context>;
+    sosClaim(...args: Arg[]): Result<number, Context>;
     sosOutcome(...args: Arg[]): Result<number, Context>;
     sosProjected(...args: Arg[]): Result<number, Context>;
   }
@@ -250,7 +272,7 @@ declare module 'ioredis' {
 
 /** Gives a connection the scripts as commands. */
 export function defineScripts(redis: Redis): void {
-  redis.defineCommand('sosTake', { numberOfKeys: 5, lua: take });
+  redis.defineCommand('sosTake', { numberOfKeys: 1, lua: take });
   redis.defineCommand('sosStep', { numberOfKeys: 2, lua: step });
   redis.defineCommand('sosDuress', { numberOfKeys: 2, lua: duress });
   redis.defineCommand('sosWrongPin', { numberOfKeys: 2, lua: wrongPin });

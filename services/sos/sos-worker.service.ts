@@ -12,7 +12,7 @@ import { producer, queue } from '../../mixins/queue.ts';
 import { redis } from '../../mixins/redis.ts';
 import { store } from '../../mixins/store.ts';
 import { type AlertRecord, adminsView, type LogEntry } from './alert-record.ts';
-import { type FollowJob, followQueue, sosLock, stepTime, toFollow } from './follow-jobs.ts';
+import { type FollowJob, followQueue, type ProcessJob, sosLock, stepTime, toFollow } from './follow-jobs.ts';
 import { Planner } from './planner.ts';
 import { SosRecords } from './records.ts';
 
@@ -76,17 +76,20 @@ export default defineService({
   mixins: [
     redis('sos'),
     store<ArchivedAlert>('alerts', [{ fields: ['userId', 'acceptedAt'] }, { fields: ['tripId'] }]),
-    queue<{ ids: string[] }, 'processing'>({
+    queue<ProcessJob, 'processing'>({
       name: 'sos',
       as: 'processing',
       redis: 'sos',
       // Groups of up to 200: more at once would only take Redis away from who presses now
       concurrency: 2,
       ...sosLock,
-      async process({ ids }) {
+      async process({ ids, fresh = false }) {
         const service = this as typeof this & Inside;
         const { planner, records } = service.parts();
-        const found = (await records.readMany(ids)).filter((record) => record !== null);
+        const read = async () => (await records.readMany(ids)).filter((record) => record !== null);
+        // What new ones need is queued: all that is left is the copy
+        if (fresh) return planner.copy(async () => service.project(await read()));
+        const found = await read();
         await planner.process(found, () => service.project(found));
       },
       async onExhausted(job, error) {
@@ -161,7 +164,7 @@ export default defineService({
         await this.project(found.filter((record) => record !== null));
         if (ids.length < projectAtOnce || this.sweepers.length === 0) return;
         // Many wait after a burst only: the SOS Redis belongs to who presses now
-        await pause(performance.now() - began, this.stopping.signal);
+        await pause(3 * (performance.now() - began), this.stopping.signal);
       }
     },
 

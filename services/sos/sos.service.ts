@@ -31,17 +31,12 @@ import {
 } from './alert-record.ts';
 import { type AlertStep, isOver } from './alert-state.ts';
 import { attempt, claimed, dueNext, messageTo, openContacts } from './contact-messages.ts';
-import { type FollowJob, followQueue, jobsOfNew, toFollow } from './follow-jobs.ts';
+import { type FollowJob, followQueue, jobsOfNew, type ProcessJob, toFollow } from './follow-jobs.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Waiting } from './journal.ts';
 import { lastKnown } from './last-known.ts';
 import { type Press, readLocation, readPress } from './read-press.ts';
 import { SosRecords } from './records.ts';
-
-/** A job for the workers: alerts to copy to the database, and to queue for what has come up. */
-export interface ProcessJob {
-  ids: string[];
-}
 
 /** Silence of the SOS Redis that a press waits for, ms; and a replica's, where one is configured. */
 const silentMs = 200;
@@ -419,13 +414,13 @@ export default defineService({
       lastKnown: (tripId) => lastKnown(this.redis, tripId, Date.now()),
       queue: (alerts) =>
         follow(jobsOfNew(alerts, { escalateAfterMs: config.sosEscalateAfterMs, now: Date.now() })),
-      copy: (alertIds) => this.processing.add({ ids: alertIds }),
+      copy: (alertIds) => this.processing.add({ ids: alertIds, fresh: true }),
       onDrained: ({ alertId, status }, userId) => this.tellRaiser({ alertId, userId }, status),
       onQueued: (tookMs) => metrics.observe('sos.done.time', tookMs),
       tellContacts: (waiting, note, signal) => this.tellContacts(waiting, note, signal),
       count: (event, how) => {
         metrics.increment('sos.intake.total', { event, how });
-        metrics.set('sos.journal.size', journal?.waiting.size ?? 0);
+        if (event !== 'accepted') metrics.set('sos.journal.size', journal?.waiting.size ?? 0);
       },
       logger,
       now: Date.now,

@@ -251,8 +251,8 @@ const sos: Bench = async ({ quick }) => {
       // One whose door's jobs were not taken is queued by the sweep
       await until('the burst is done', async () => {
         if (doneAt.length >= size) return true;
-        const unprocessed = await redis.zcard(sosKeys.unprocessed);
-        if (accepted.length < size || unprocessed > 0) return false;
+        const [unprocessed, taken] = [await redis.zcard(sosKeys.unprocessed), await redis.zcard(sosKeys.all)];
+        if (accepted.length < size || unprocessed > 0 || taken < size) return false;
         while (doneAt.length < size) doneAt.push(performance.now());
         return true;
       });

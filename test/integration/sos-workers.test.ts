@@ -7,7 +7,8 @@ import { ProviderError } from '../../lib/providers/provider-error.ts';
 import { createSealer } from '../../lib/sealed.ts';
 import { openContacts } from '../../services/sos/contact-messages.ts';
 import type { FollowJob, JobToAdd } from '../../services/sos/follow-jobs.ts';
-import { Messenger } from '../../services/sos/messenger.ts';
+import { lookUp } from '../../services/sos/look-up.ts';
+import { Messenger, type MessengerParts } from '../../services/sos/messenger.ts';
 import { Planner } from '../../services/sos/planner.ts';
 import { readPress } from '../../services/sos/read-press.ts';
 import { SosRecords } from '../../services/sos/records.ts';
@@ -98,19 +99,19 @@ function makeWorkers() {
     },
     now: () => world.clock,
   };
-  const messenger = () =>
-    new Messenger({
-      ...common,
-      sms: providers.sms,
-      async cardOf(userId) {
-        if (world.unknown.has(userId)) throw new Error('Nobody can say');
-        return { name: 'Asha', contacts, pin: null, duressPin: null };
-      },
-      linkOf: async () => 'https://ride.example/share/shr_x',
-    });
+  const parts: MessengerParts = {
+    ...common,
+    sms: providers.sms,
+    async cardOf(userId) {
+      if (world.unknown.has(userId)) throw new Error('Nobody can say');
+      return { name: 'Asha', contacts, pin: null, duressPin: null };
+    },
+    linkOf: async () => 'https://ride.example/share/shr_x',
+  };
+  const messenger = () => new Messenger(parts);
   const waker = new Waker({ ...common, providers, onCallPhone: '+12025550199', source: 'test' });
   const planner = new Planner({ ...common, escalateAfterMs: 30_000 });
-  return { world, records, messenger, waker, planner };
+  return { world, records, parts, messenger, waker, planner };
 }
 type Workers = ReturnType<typeof makeWorkers>;
 
@@ -215,6 +216,19 @@ describe('messages', () => {
     expect(messages.map(({ state }) => state.status)).toEqual(Array(6).fill('sent'));
   });
 
+  test('+ of two claims in the same moment one is won; an alert that a job names twice is told of once', async () => {
+    const workers = makeWorkers();
+    const [id, twice] = [await raise(workers, 'a'), await raise(workers, 'b')];
+    const { records } = await lookUp(workers.parts, [(await workers.records.read(id))!]);
+    const [message] = records[0]!.messages;
+    const { contact, state } = message!;
+    const claim = () =>
+      workers.records.claim(id, `m:raised:${contact}`, state, { ...state, status: 'sending', provider: 'x' });
+    expect((await Promise.all([claim(), claim()])).toSorted()).toEqual([false, true]);
+    await workers.messenger().send({ kind: 'send', ids: [twice, twice], purpose: 'raised' });
+    expect(workers.world.sent).toHaveLength(2);
+  });
+
   test('+ a claim whose owner died is taken over after some seconds, and counted', async () => {
     const workers = makeWorkers();
     const id = await raise(workers, 'a');
@@ -261,8 +275,10 @@ describe('messages', () => {
     const [late, told] = [await raise(workers, 'late'), await raise(workers, 'told')];
     await plan(workers, [late, told]);
     await workers.messenger().send({ kind: 'send', ids: [told], purpose: 'raised' });
+    await lookUp(workers.parts, [(await records.read(late))!]);
     for (const id of [late, told]) {
       const record = await records.read(id);
+      expect(record?.messages).toHaveLength(2);
       expect(await records.step(record!, 'resolve', { at: world.clock, who: 'usr_admin' })).toBe('ok');
       // Read before the end, as a slow worker has it
       for (const { contact, state } of record!.messages)

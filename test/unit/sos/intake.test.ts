@@ -6,12 +6,12 @@ import { Intake } from '../../../services/sos/intake.ts';
 import { Journal } from '../../../services/sos/journal.ts';
 import { type Press, readPress } from '../../../services/sos/read-press.ts';
 import type { SentState, SosRecords, Taken } from '../../../services/sos/records.ts';
-import { SilentError } from '../../../services/sos/records.ts';
+import { RefusedError, SilentError } from '../../../services/sos/records.ts';
 import { eventually } from '../../support/eventually.ts';
 import { state } from './records.ts';
 
 const logger = { debug() {}, info() {}, warn() {}, error() {} };
-const reply = Object.assign(new Error('WRONGTYPE'), { name: 'ReplyError' });
+const reply = new RefusedError('WRONGTYPE');
 
 let directory: string;
 let journal: Journal;
