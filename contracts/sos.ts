@@ -168,7 +168,10 @@ export const sos = {
   },
   events: {
     /** The raiser's own devices are told; a hint. `status` is what the raiser may see. */
-    'sos.updated': z.object({ alertId, userId, status: alertStatus, at: epochMs }),
+    /** What raisers' own devices hear; in a burst many at once. */
+    'sos.updated': z.object({
+      changes: z.array(z.object({ alertId, userId, status: alertStatus, at: epochMs })).min(1),
+    }),
   },
 };
 

@@ -229,9 +229,9 @@ export default defineService({
     'sos.updated': {
       everyNode: true,
       handler(ctx) {
-        const { userId, ...change } = ctx.params;
         // The raiser's own devices: whoever else is on the trip must see no difference
-        this.io.local.to(`user:${userId}`).emit('sos', change);
+        for (const { userId, ...change } of ctx.params.changes)
+          this.io.local.to(`user:${userId}`).emit('sos', change);
       },
     },
 

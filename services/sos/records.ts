@@ -292,6 +292,11 @@ export class SosRecords {
     return this.#redis.zrange(sosKeys.unprojected, 0, limit - 1);
   }
 
+  /** How many alerts the database has not in their newest form. */
+  unprojectedCount(): Promise<number> {
+    return this.#redis.zcard(sosKeys.unprojected);
+  }
+
   /** The database has these records. */
   async projected(records: readonly AlertRecord[]): Promise<void> {
     if (records.length === 0) return;

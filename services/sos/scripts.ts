@@ -49,6 +49,7 @@ const take = `${prelude}
 local feed = KEYS[1]
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000
+local fresh = {}
 local function take(press)
   local id, at, location, openKey = press[1], press[4], press[6], press[11]
   local key = 'sos:alert:' .. id
@@ -91,11 +92,9 @@ local function take(press)
   for i = 13, #press, 2 do set[#set + 1] = 'm:raised:' .. press[i]; set[#set + 1] = press[i + 1] end
   redis.call(unpack(set))
   redis.call('SET', openKey, id, 'PX', ${openForMs})
-  redis.call('ZADD', 'sos:open-alerts', at, id)
-  redis.call('ZADD', 'sos:alerts', at, id)
   note(id, press[8])
-  redis.call('ZADD', 'sos:unprojected', at, id)
-  redis.call('ZADD', 'sos:unprocessed', at, id)
+  fresh[#fresh + 1] = at
+  fresh[#fresh + 1] = id
   tell(feed, 'sos.triggered', at, press[7] .. ',"name":' .. cjson.encode(card[1] or '') .. '}')
   return {id, 'active', at, 'new', '0'}
 end
@@ -109,6 +108,11 @@ while next <= #ARGV do
   local ok, answer = pcall(take, press)
   if not ok then answer = {type(answer) == 'table' and answer.err or tostring(answer), '', '0', 'refused', '0'} end
   answers[#answers + 1] = answer
+end
+if #fresh > 0 then
+  for _, index in ipairs({'sos:open-alerts', 'sos:alerts', 'sos:unprojected', 'sos:unprocessed'}) do
+    redis.call('ZADD', index, 'LT', unpack(fresh))
+  end
 end
 return answers`;
 

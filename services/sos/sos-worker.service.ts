@@ -156,15 +156,17 @@ export default defineService({
     },
 
     async projectWaiting(): Promise<void> {
-      const records = this.parts().records;
-      for (;;) {
+      const { records } = this.parts();
+      for (let waited = 0; ; ) {
         const began = performance.now();
         const ids = await records.unprojected(projectAtOnce);
         const found = await records.readMany(ids);
         await this.project(found.filter((record) => record !== null));
         if (ids.length < projectAtOnce || this.sweepers.length === 0) return;
-        // Many wait after a burst only: the SOS Redis belongs to who presses now
-        await pause(3 * (performance.now() - began), this.stopping.signal);
+        const wait = await records.unprojectedCount();
+        // More than before: the SOS Redis and this machine belong to who presses now
+        if (wait > waited) await pause(10 * (performance.now() - began), this.stopping.signal);
+        waited = wait;
       }
     },
 

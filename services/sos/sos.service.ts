@@ -87,6 +87,7 @@ export default defineService({
       | undefined,
     providers: undefined as SosProviders | undefined,
     sealer: undefined as Sealer | undefined,
+    changes: [] as { alertId: string; userId: string; status: AlertStatus; at: number }[],
   }),
 
   methods: {
@@ -112,11 +113,15 @@ export default defineService({
     },
 
     /** The raiser's devices are told what the raiser may see. A hint: they ask as well. */
-    tellRaiser(record: Pick<AlertRecord, 'alertId' | 'userId'>, status: AlertStatus): void {
-      const { alertId, userId } = record;
-      this.emit('sos.updated', { alertId, userId, status, at: Date.now() }).catch((error: unknown) =>
-        this.logger.warn("The raiser's devices were not told", { alertId, error }),
-      );
+    tellRaiser({ alertId, userId }: Pick<AlertRecord, 'alertId' | 'userId'>, status: AlertStatus): void {
+      // In a burst, those of a turn of the event loop together
+      if (this.changes.push({ alertId, userId, status, at: Date.now() }) > 1) return;
+      setImmediate(() => {
+        const changes = this.changes.splice(0);
+        this.emit('sos.updated', { changes }).catch((error: unknown) =>
+          this.logger.warn('Raisers were not told', { alerts: changes.length, error }),
+        );
+      });
     },
 
     async step(
