@@ -50,7 +50,7 @@ export function inFlight(withinMs: number): Middleware {
     services.set(service, known);
     return known;
   };
-  const counted = (next: Handler): Handler =>
+  const count = (next: Handler): Handler =>
     async function counted(this: unknown, ctx) {
       const underWay = of(ctx.service);
       underWay.begin();
@@ -66,9 +66,9 @@ export function inFlight(withinMs: number): Middleware {
   };
   return {
     name: 'in-flight',
-    localAction: counted,
-    remoteAction: counted,
-    localEvent: counted,
+    localAction: count,
+    remoteAction: count,
+    localEvent: count,
     serviceStopping: (service: Service) => settle(of(service), service),
     stopping: (broker: ServiceBroker) => settle(remote, broker),
   } as Middleware;

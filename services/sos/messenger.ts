@@ -76,10 +76,8 @@ export class Messenger {
     const all = records.flatMap((record) => this.#messagesOf(record, purpose, alone));
     const wanted = all.filter((one) => !alone || one.contact.key === contact);
     // One alert's failure never fails its group: all are tried, then the job fails if any has to be done again
-    await allThenFail([
-      ...wanted.map((one) => this.#underWay.run(() => this.#advance(one))),
-      ...unknown.map((error) => Promise.reject(error)),
-    ]);
+    await allThenFail(wanted.map((one) => this.#underWay.run(() => this.#advance(one))));
+    if (unknown.length > 0) throw unknown[0];
   }
 
   /** After the last run of a job: what it has not sent reached nobody, and the person on call has to know. */

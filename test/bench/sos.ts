@@ -80,7 +80,10 @@ async function queuedAlerts(redis: Redis): Promise<Set<string>> {
     const pipeline = redis.pipeline();
     for (const id of jobs.slice(start, start + 1000)) pipeline.hget(`${queue}:${id}`, 'data');
     for (const [, json] of (await pipeline.exec()) ?? []) {
-      const { kind, purpose, ids } = JSON.parse(String(json)) as FollowJob & { purpose?: string; ids: string[] };
+      const { kind, purpose, ids } = JSON.parse(String(json)) as FollowJob & {
+        purpose?: string;
+        ids: string[];
+      };
       if (kind === 'send' && purpose === 'raised') for (const id of ids) queuedIds.add(id);
     }
   }

@@ -183,8 +183,15 @@ describe('planning', () => {
     expect(workers.world.sent).toHaveLength(2);
     expect((await workers.records.read(unknown))?.looked).toBe(false);
     await workers.messenger().giveUp(job, new Error('Nobody can say'));
-    const told = (await redis.xrange(feedKeys.stream, '-', '+')).map(([, fields]) => JSON.parse(fields[5] ?? '{}'));
-    expect(told).toContainEqual({ alertId: unknown, status: 'active', what: 'contacts-unknown', sound: true });
+    const told = (await redis.xrange(feedKeys.stream, '-', '+')).map(([, fields]) =>
+      JSON.parse(fields[5] ?? '{}'),
+    );
+    expect(told).toContainEqual({
+      alertId: unknown,
+      status: 'active',
+      what: 'contacts-unknown',
+      sound: true,
+    });
     expect(told).not.toContainEqual(expect.objectContaining({ alertId: known, what: 'contacts-unknown' }));
     expect(workers.world.jobs.map(({ options }) => options.jobId)).toContain(`unreached:${unknown}`);
     // Accounts can be asked again
