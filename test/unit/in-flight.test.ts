@@ -10,8 +10,12 @@ async function started(withinMs: number) {
     name: 'slow',
     actions: {
       work: {
-        bulkhead: { enabled: true, concurrency: 1 } as never,
-        handler: () => new Promise<void>((end) => void ends.push(end)),
+        bulkhead: { enabled: true, concurrency: 1 },
+        handler() {
+          const { promise, resolve } = Promise.withResolvers<void>();
+          ends.push(resolve);
+          return promise;
+        },
       },
     },
   });
