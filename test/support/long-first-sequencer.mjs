@@ -6,8 +6,10 @@ import Sequencer from '@jest/test-sequencer';
  */
 export default class LongFirstSequencer extends Sequencer {
   sort(tests) {
-    const startsSystems = ({ path, duration }) => typeof duration !== 'number' && path.includes('/test/e2e/');
-    // A stable sort: the rest keeps Jest's order
-    return super.sort(tests).sort((a, b) => Number(startsSystems(b)) - Number(startsSystems(a)));
+    // Notes on each test how long it took
+    // oxlint-disable-next-line unicorn/no-array-sort -- Jest's own method, not an array's
+    const inItsOrder = super.sort(tests);
+    const isLong = ({ path, duration }) => typeof duration !== 'number' && path.includes('/test/e2e/');
+    return [...inItsOrder.filter(isLong), ...inItsOrder.filter((test) => !isLong(test))];
   }
 }
