@@ -2,13 +2,14 @@ export default {
   testMatch: ['<rootDir>/test/{unit,property,integration,e2e}/**/*.test.ts'],
   extensionsToTreatAsEsm: ['.ts'],
   transform: { '\\.ts$': '<rootDir>/test/support/strip-types.mjs' },
+  testSequencer: '<rootDir>/test/support/long-first-sequencer.mjs',
   testEnvironment: '<rootDir>/test/support/tidy-environment.mjs',
   reporters: ['default', '<rootDir>/test/support/closing-line-reporter.mjs'],
   // What a development run keeps, and other checkouts inside this one, hold no modules
   modulePathIgnorePatterns: ['<rootDir>/data/', '<rootDir>/\\.', '<rootDir>/worktrees/'],
   watchPathIgnorePatterns: ['<rootDir>/data/'],
-  // More would only compete for the cores with the Redis servers and brokers that the tests start
-  maxWorkers: 2,
+  // On two cores: tests that start systems mostly wait, and a fourth would only take the cores from those systems
+  maxWorkers: 3,
   // Starting a broker with Redis takes a second or two on a busy machine; a test that needs longer says so itself
   testTimeout: 15_000,
 };

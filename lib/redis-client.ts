@@ -161,6 +161,9 @@ function connectionTo(target: RedisTarget, options: RedisOptions, patient: boole
  * end the next connection, or hold a process that has stopped.
  */
 function withTidyTimer(connection: Redis): Redis {
+  const duplicate = connection.duplicate.bind(connection);
+  // A Cluster asks for its slots on a copy each time, and leaves one that does not answer after a second
+  connection.duplicate = (override) => withTidyTimer(duplicate(override));
   return connection.on('close', () => {
     clearTimeout(Reflect.get(connection, 'socketTimeoutTimer') as NodeJS.Timeout | undefined);
     Reflect.set(connection, 'socketTimeoutTimer', undefined);
@@ -211,8 +214,7 @@ export function siblingOf(connection: RedisConnection): RedisConnection {
   const known = siblings.get(connection);
   if (known) return known;
   const sibling = connection.duplicate();
-  if (sibling instanceof Redis) withTidyTimer(sibling);
-  else sibling.on('+node', withTidyTimer);
+  if (sibling instanceof Cluster) sibling.on('+node', withTidyTimer);
   sibling.on('error', (error: Error) => connection.emit('error', error));
   siblings.set(connection, sibling);
   return sibling;

@@ -202,7 +202,7 @@ describe('updates', () => {
       missed: [],
     });
     for (let n = 1; n <= 3; n++) {
-      await ask(driving, 'location:update', report(tripId));
+      expect(await ask(driving, 'location:update', report(tripId))).toEqual({ ok: true });
       await eventually(() => expect(seen).toHaveLength(n));
     }
     const [first, second, third] = seen;

@@ -103,7 +103,8 @@ describe('NATS is away', () => {
     let release = () => {};
     held = new Promise((resolve) => (release = resolve));
     begun = 0;
-    const answer = codeOf(nodes.left.call('location.flush'));
+    // The caller's patience is not what this is about
+    const answer = codeOf(nodes.left.call('location.flush', {}, { timeout: 20_000 }));
     await eventually(() => expect(begun).toBe(1));
     await nats.stop();
     // An answer into a connection that is just being lost is lost with it

@@ -15,8 +15,12 @@ let sosRedis: TestRedis | undefined;
 let simulator: ProviderSimulator | undefined;
 let system: System | undefined;
 const sockets: ClientSocket[] = [];
+let writers: { stop(): Promise<void> }[] = [];
 
 afterEach(async () => {
+  // Also when the test has failed: they would go on through all later files of the process
+  await Promise.all(writers.map((writer) => writer.stop()));
+  writers = [];
   for (const socket of sockets.splice(0)) socket.close();
   await system?.stop();
   await simulator?.stop();
@@ -33,6 +37,7 @@ class Writer<T> {
   #stopping = false;
 
   constructor(write: (n: number) => Promise<T>) {
+    writers.push(this);
     this.#done = (async () => {
       for (let n = 0; !this.#stopping; n++) {
         try {
@@ -119,10 +124,9 @@ async function underLoad(
     if (!ack.ok) throw new Error(ack.error.code);
     return timestamp;
   });
-  const writers = { sessions, backlog, messages, live };
 
   return {
-    writers,
+    writers: { sessions, backlog, messages, live },
     seen,
     /** What was acknowledged and is not there; empty, if all is well. */
     async lost() {
@@ -182,19 +186,19 @@ describe.each(failures)('the primary %s, with %s', (_what, _name, startTopology,
       simulator,
       async (key) => (await topology.primaryOf(key)) === doomed,
     );
-    const { writers } = load;
-    for (const writer of Object.values(writers))
+    const kinds = Object.values(load.writers);
+    for (const writer of kinds)
       await eventually(() => expect(writer.acknowledged.length).toBeGreaterThan(20), 10_000);
 
     const killedAt = performance.now();
     await topology[fail](doomed);
-    for (const writer of Object.values(writers)) await writer.next(15_000);
+    for (const writer of kinds) await writer.next(15_000);
     expect(performance.now() - killedAt).toBeLessThan(10_000);
     // Updates reach the rider again by themselves, too
     const reported = Date.now();
     await eventually(() => expect(Math.max(...load.seen)).toBeGreaterThan(reported), 10_000);
 
-    for (const writer of Object.values(writers)) await writer.stop();
+    for (const writer of kinds) await writer.stop();
     await eventually(
       async () => expect(await load.lost()).toEqual({ sessions: [], backlog: [], messages: [] }),
       15_000,

@@ -157,7 +157,7 @@ export async function startSentinel(more: Record<string, string> = {}): Promise<
         `dir ${servers.dir}`,
         `logfile ${join(servers.dir, `sentinel-${port}.log`)}`,
         `sentinel monitor rides 127.0.0.1 ${primary} 2`,
-        'sentinel down-after-milliseconds rides 1500',
+        'sentinel down-after-milliseconds rides 1000',
         'sentinel failover-timeout rides 2000',
       ];
       await writeFile(file, `${lines.join('\n')}\n`);
@@ -206,7 +206,8 @@ export async function startCluster(): Promise<RedisTopology> {
       const cluster = {
         'cluster-enabled': 'yes',
         'cluster-port': String(busPort),
-        'cluster-node-timeout': '1500',
+        // An election that fails is held again after four times this, at least 4 s
+        'cluster-node-timeout': '1000',
         'cluster-require-full-coverage': 'no',
         'cluster-replica-validity-factor': '0',
       };

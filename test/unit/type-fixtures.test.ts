@@ -11,26 +11,48 @@ const read = (path: string) => ts.sys.readFile(path) ?? '';
 const { config } = ts.readConfigFile('tsconfig.json', read) as { config: unknown };
 const project = ts.parseJsonConfigFileContent(config, ts.sys, '.');
 
-/** What tsc says about the fixtures when they hold `change`d text: `file:line` and the error's code. */
-function complaints(change: (text: string) => string, older?: ts.Program) {
+/** The fixtures as they are, and beside each what a test makes of it: one program, since each checks the contracts anew. */
+const readings = {
+  asItIs: (text: string) => text,
+  withoutExpectations: (text: string) => text.replaceAll('@ts-expect-error', 'so far expected'),
+  withOneTooMany: (text: string) =>
+    `${text}\n// @ts-expect-error Nothing is wrong with it\nexport const fine: number = 1;\n`,
+};
+type Reading = keyof typeof readings;
+const pathOf = (fixture: string, reading: Reading) =>
+  reading === 'asItIs' ? fixture : fixture.replace('.test-d.ts', `.${reading}.test-d.ts`);
+const texts = new Map(
+  fixtures.flatMap((fixture) =>
+    Object.entries(readings).map(([reading, change]) => [
+      pathOf(fixture, reading as Reading),
+      change(read(fixture)),
+    ]),
+  ),
+);
+
+let program: ts.Program;
+beforeAll(() => {
   const host = ts.createCompilerHost(project.options);
-  const plain = host.getSourceFile.bind(host);
-  host.getSourceFile = (name, options, ...rest) =>
-    fixtures.includes(resolve(name))
-      ? ts.createSourceFile(name, change(read(name)), options)
-      : (older?.getSourceFile(name) ?? plain(name, options, ...rest));
-  const program = ts.createProgram(fixtures, project.options, host);
-  const found = fixtures.flatMap((path) => {
-    const source = program.getSourceFile(path);
+  const onDisk = host.getSourceFile.bind(host);
+  host.getSourceFile = (name, options, ...rest) => {
+    const text = texts.get(resolve(name));
+    return text === undefined ? onDisk(name, options, ...rest) : ts.createSourceFile(name, text, options);
+  };
+  program = ts.createProgram([...texts.keys()], project.options, host);
+}, 60_000);
+
+/** What tsc says about the fixtures, read like this: `file:line` and the error's code. */
+const complaints = (reading: Reading) =>
+  fixtures.flatMap((fixture) => {
+    const source = program.getSourceFile(pathOf(fixture, reading));
+    if (!source) throw new Error(`tsc has not read ${fixture}`);
     return [...program.getSemanticDiagnostics(source), ...program.getSyntacticDiagnostics(source)].map(
       ({ start = 0, code }) => ({
-        at: `${path}:${(source?.getLineAndCharacterOfPosition(start).line ?? 0) + 1}`,
+        at: `${fixture}:${source.getLineAndCharacterOfPosition(start).line + 1}`,
         code,
       }),
     );
   });
-  return { program, found };
-}
 /** Lines with an expectation, and the lines that they are about, as `file:line`. */
 const expected = fixtures.flatMap((path) =>
   read(path)
@@ -38,33 +60,22 @@ const expected = fixtures.flatMap((path) =>
     .flatMap((line, index) => (expectation.test(line) ? [{ path, line: index + 1 }] : [])),
 );
 
-let asTheyAre: ReturnType<typeof complaints>;
-beforeAll(() => {
-  asTheyAre = complaints((text) => text);
-}, 60_000);
-
 test('tsc reads the fixtures with the rest, and has nothing to say', () => {
   expect(project.fileNames.map((name) => resolve(name))).toEqual(expect.arrayContaining(fixtures));
   expect(expected.length).toBeGreaterThan(45);
-  expect(asTheyAre.found).toEqual([]);
+  expect(complaints('asItIs')).toEqual([]);
 }, 60_000);
 
 test('without its expectation each wrong use is an error', () => {
-  const { found } = complaints(
-    (text) => text.replaceAll('@ts-expect-error', 'so far expected'),
-    asTheyAre.program,
-  );
-  const wrong = new Set(found.map(({ at }) => at));
+  const wrong = new Set(complaints('withoutExpectations').map(({ at }) => at));
   // The line after; a call over several lines is marked at the part that is wrong
   const silent = expected.filter(({ path, line }) => !wrong.has(`${path}:${line + 1}`));
   expect(silent).toEqual([]);
 }, 60_000);
 
 test('an expectation of something that is right fails', () => {
-  const right = '\n// @ts-expect-error Nothing is wrong with it\nexport const fine: number = 1;\n';
-  const { found } = complaints((text) => text + right, asTheyAre.program);
   // 2578: unused directive
-  expect(found.map(({ code }) => code)).toEqual(fixtures.map(() => 2578));
+  expect(complaints('withOneTooMany').map(({ code }) => code)).toEqual(fixtures.map(() => 2578));
 }, 60_000);
 
 test('what stands for the apps imports contracts and nothing else', () => {

@@ -1,0 +1,45 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { afterEach, expect, jest, test } from '@jest/globals';
+import { closeConnection, workerConnection } from '../../lib/redis-client.ts';
+import { eventually } from '../support/eventually.ts';
+
+const sockets = new Set<Socket>();
+/** Hears everything and says nothing, as a server that hangs. */
+let heard = '';
+const silent = createServer((socket) => {
+  sockets.add(socket.on('data', (chunk) => (heard += chunk.toString())));
+});
+afterEach(async () => {
+  jest.restoreAllMocks();
+  for (const socket of sockets) socket.destroy();
+  silent.close();
+  await once(silent, 'close');
+});
+
+/** How long the server may say nothing: told from all other timers by its length, ms. */
+const silentMs = 600_000;
+
+test('a Cluster connection that is closed while nobody answers leaves no timer behind', async () => {
+  silent.listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  const { port } = silent.address() as AddressInfo;
+  const started = jest.spyOn(globalThis, 'setTimeout');
+  const cleared = jest.spyOn(globalThis, 'clearTimeout');
+
+  const connection = workerConnection(
+    { topology: 'cluster', nodes: [{ host: '127.0.0.1', port }], tls: false, db: 0, replicas: 0 },
+    silentMs,
+  );
+  connection.on('error', () => undefined);
+  // The connection that asks for the slots gives its name first
+  await eventually(() => expect(heard).toContain('refresher'));
+  closeConnection(connection);
+
+  const timers = started.mock.calls.flatMap(([, ms], n) =>
+    ms === silentMs ? [started.mock.results[n]?.value] : [],
+  );
+  expect(timers.length).toBeGreaterThan(0);
+  // Its question is given up after a second
+  await eventually(() => expect(cleared.mock.calls.flat()).toEqual(expect.arrayContaining(timers)));
+});
