@@ -7,6 +7,6 @@ const hung = ['sos-redis-hung', 'door-among-hung'];
 
 describe('an acknowledged SOS', () => {
   test('+ survives kill -9 and a hang of whoever took or handles it, of its Redis, and of everything else at once', async () => {
-    expect(await failures(1, ...killed, ...hung, 'burst-worker')).toEqual([]);
+    expect(await failures(2, ...killed, ...hung, 'burst-worker')).toEqual([]);
   }, 300_000);
 });
