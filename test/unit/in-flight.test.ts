@@ -11,7 +11,11 @@ async function started(withinMs: number) {
     actions: {
       work: {
         bulkhead: { enabled: true, concurrency: 1 } as never,
-        handler: () => new Promise<void>((end) => void ends.push(end)),
+        handler() {
+          const { promise, resolve } = Promise.withResolvers<void>();
+          ends.push(resolve);
+          return promise;
+        },
       },
     },
   });
