@@ -222,7 +222,7 @@ function environmentSchema(production: boolean) {
     ),
     SAFETY_SIGNAL_LOST_AFTER_MS: count(180_000).describe('An active trip that is not heard of for so long'),
     SAFETY_SPEED_KMH: count(20).describe(
-      'What a trip is expected to make on the road, where the booking says no duration',
+      'What a trip is expected to make in town (the first 15 km; beyond, 2.5 times as much), where the booking says no duration',
     ),
     SAFETY_OVERDUE_FACTOR: z.coerce
       .number()

@@ -11,14 +11,15 @@ export interface Schedule {
 
 /**
  * From when on a trip is overdue, ms: its expected duration times `factor`, and `slackMs`, after its start. Expected is what the booking
- * says, else the length of the planned way, or of a straight line with the usual detour, at the usual speed. Time only goes
- * on, so that this is never taken back but by the end of the trip.
+ * says, else the length of the planned way, or of a straight line with the usual detour, at the usual speed
+ * (`townM` of it in town, the rest faster). Time only goes on, so that this is never taken back but by the end of the trip.
  */
 export function overdueFrom(
   { startedAt, from, to, route, durationS }: Schedule,
   { overdue, deviation }: SafetyRules,
 ): number {
   const metres = route ? lengthM(route) : deviation.detourFactor * distanceM(from, to);
-  const expectedMs = durationS === null ? (metres / overdue.speedMs) * 1000 : durationS * 1000;
-  return startedAt + overdue.factor * expectedMs + overdue.slackMs;
+  const openRoadM = Math.max(0, metres - overdue.townM) / overdue.openRoadFactor;
+  const expectedS = durationS ?? (Math.min(metres, overdue.townM) + openRoadM) / overdue.speedMs;
+  return startedAt + overdue.factor * expectedS * 1000 + overdue.slackMs;
 }

@@ -10,14 +10,12 @@ export interface Corridor {
 }
 
 export interface DeviationState {
-  /** Where it was when it was last outside without having come nearer since; null inside. */
+  /** The position outside since which it has made no progress; null inside. */
   readonly since: Fix | null;
-  /** The nearest to the destination that it has been while outside, m. */
-  readonly nearestM: number;
   readonly suspected: boolean;
 }
 
-export const onTheWay: DeviationState = { since: null, nearestM: Number.POSITIVE_INFINITY, suspected: false };
+export const onTheWay: DeviationState = { since: null, suspected: false };
 
 /**
  * The planned line with a fixed corridor; without one the straight line, whose corridor grows with the distance d. A way
@@ -35,7 +33,7 @@ export function corridorOf(
 
 /**
  * The next position of a trip. Suspected once it has driven about outside the corridor for `afterMs` without coming `progressM`
- * nearer to the destination; cleared when it is well inside again, or comes nearer than it ever was.
+ * nearer to the destination; cleared when it is well inside again, or has come `clearProgressM` nearer than it was then.
  */
 export function seeDeviation(
   state: DeviationState,
@@ -43,16 +41,16 @@ export function seeDeviation(
   { line, halfWidthM, to }: Corridor,
   rules: SafetyRules['deviation'],
 ): DeviationState {
-  const { since, nearestM, suspected } = state;
+  const { since, suspected } = state;
   const offM = distanceToLineM(fix, line) - fix.accuracy;
-  const toGoM = distanceM(fix, to);
+  const progressM = since ? distanceM(since, to) - distanceM(fix, to) : 0;
   if (suspected) {
-    const isBack = offM <= rules.clearShare * halfWidthM || toGoM < nearestM - rules.clearProgressM;
+    const isBack = offM <= rules.clearShare * halfWidthM || progressM > rules.clearProgressM;
     return isBack ? onTheWay : state;
   }
   if (offM <= halfWidthM) return onTheWay;
-  if (!since || toGoM < nearestM - rules.progressM) return { since: fix, nearestM: toGoM, suspected: false };
+  if (!since || progressM > rules.progressM) return { since: fix, suspected: false };
   const movedM = distanceM(since, fix) - since.accuracy - fix.accuracy;
   const isLong = fix.timestamp - since.timestamp >= rules.afterMs && movedM > rules.movedM;
-  return { since, nearestM: Math.min(nearestM, toGoM), suspected: isLong };
+  return { since, suspected: isLong };
 }

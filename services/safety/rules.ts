@@ -22,7 +22,7 @@ export interface SafetyRules {
     afterMs: number;
     /** So much nearer to the destination is progress: no deviation. */
     progressM: number;
-    /** Back within so much of the corridor, or so much nearer than ever before, it is none any more. */
+    /** Back within so much of the corridor, or so much nearer than when it began, it is none any more. */
     clearShare: number;
     clearProgressM: number;
     /** Who has not moved so far while outside stands still, which is another matter. */
@@ -36,6 +36,9 @@ export interface SafetyRules {
   };
   overdue: {
     speedMs: number;
+    /** What is longer leads out of town, where it goes so many times as fast. */
+    townM: number;
+    openRoadFactor: number;
     factor: number;
     slackMs: number;
   };
@@ -76,6 +79,8 @@ export function safetyRules(config: Config): SafetyRules {
     },
     overdue: {
       speedMs: config.safetySpeedKmh / 3.6,
+      townM: 15_000,
+      openRoadFactor: 2.5,
       factor: config.safetyOverdueFactor,
       slackMs: config.safetyOverdueSlackMs,
     },

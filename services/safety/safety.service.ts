@@ -119,7 +119,13 @@ export default defineService({
       const location = last && { lat: last.lat, lng: last.lng, accuracy: last.accuracy, at: last.at };
       try {
         const made = await questions.change(tripId, now, (record) =>
-          ask(record ?? { tripId, riderId, driverId, byKind: {} }, kind, now, rules.questions, location ?? undefined),
+          ask(
+            record ?? { tripId, riderId, driverId, byKind: {} },
+            kind,
+            now,
+            rules.questions,
+            location ?? undefined,
+          ),
         );
         if (!made) return;
         reader.quiet(tripId, kind, made.quietUntil);
