@@ -3,7 +3,7 @@
  * --check` only says whether it is up to date.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { safetyReport } from '../test/support/safety/report.ts';
+import { safetyReport, settingsReport } from '../test/support/safety/report.ts';
 
 const path = 'docs/safety-checks.md';
 
@@ -12,7 +12,8 @@ const table = (head: string[], rows: (string | number)[][]): string =>
   [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 
 async function document(): Promise<string> {
-  const { tracks, rides, hours, clean, faults, settings } = await safetyReport();
+  const { tracks, rides, hours, clean, faults } = await safetyReport();
+  const settings = await settingsReport();
   const per10h = (count: number) => ((count / hours) * 10).toFixed(1);
   const sum = (of: (one: (typeof clean)[number]) => number) =>
     clean.reduce((total, one) => total + of(one), 0);

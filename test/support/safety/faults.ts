@@ -108,9 +108,9 @@ export const signalCut = (ride: Ride): Fault => {
   return { ride: { ...ride, endsAt: until, fixes }, from: at.timestamp, until };
 };
 
-/** It does not arrive: the last half of the way is driven to and fro for four hours more. */
+/** It does not arrive: the last half of the way is driven to and fro for two hours more. */
 export const neverArrives = (ride: Ride): Fault => {
-  const until = ride.endsAt + 4 * 3_600_000;
+  const until = ride.endsAt + 2 * 3_600_000;
   const half = ride.fixes.slice(firstHalf(ride).fixes.length);
   const fixes = [...ride.fixes];
   let back = true;

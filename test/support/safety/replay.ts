@@ -6,8 +6,8 @@ import type { SafetyRules } from '../../../services/safety/rules.ts';
 import { judge, see, watchTrip } from '../../../services/safety/trip-watch.ts';
 import type { Ride } from './faults.ts';
 
-/** How often the service looks, ms. */
-const tickMs = 1000;
+/** How often is looked, ms; the service does each second. */
+const tickMs = 5000;
 /** How long a rider who answers needs, ms. */
 const answersAfterMs = 20_000;
 
