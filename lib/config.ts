@@ -180,7 +180,7 @@ function environmentSchema(production: boolean) {
       'REST requests a minute for each address, without a session',
     ),
     SHED_WHEN_LATE_MS: count(production ? 100 : 1000).describe(
-      'A door whose event loop is late by so much, for a while, refuses everything but SOS',
+      'A door whose event loop is late by so much, for a while, refuses everything but SOS and answers of safety checks',
     ),
     BODY_LIMIT_KB: count(256).describe('Largest REST body'),
 

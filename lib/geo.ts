@@ -16,30 +16,30 @@ export function distanceM(a: Point, b: Point): number {
   return 2 * earthRadiusM * Math.asin(Math.min(1, Math.sqrt(h)));
 }
 
-/** Metres east and north of `origin`, on the plane that touches the Earth there; also across 180°. */
-function offsetM(origin: Point, { lat, lng }: Point): [east: number, north: number] {
-  const lngApart = ((((lng - origin.lng + 180) % 360) + 360) % 360) - 180;
-  return [
-    earthRadiusM * radians(lngApart) * Math.cos(radians(origin.lat)),
-    earthRadiusM * radians(lat - origin.lat),
-  ];
-}
-
 /**
  * Distance in metres from a point to a line of at least one point. Reckoned on a plane around the point (equirectangular): within
- * 1 % as long as the nearest part of the line is within some 100 km.
+ * 1 % as long as the nearest part of the line is within some 100 km. Also across 180°.
  */
 export function distanceToLineM(point: Point, line: readonly Point[]): number {
+  // Of a degree
+  const metresNorth = radians(earthRadiusM);
+  const metresEast = metresNorth * Math.cos(radians(point.lat));
   let nearest = Number.POSITIVE_INFINITY;
-  let [ax, ay] = offsetM(point, line[0] ?? point);
-  for (const end of line) {
-    const [bx, by] = offsetM(point, end);
-    const [dx, dy] = [bx - ax, by - ay];
+  let ax = 0;
+  let ay = 0;
+  for (const [index, { lat, lng }] of line.entries()) {
+    const east = lng - point.lng;
+    // The short way around
+    const bx = (east > 180 ? east - 360 : east < -180 ? east + 360 : east) * metresEast;
+    const by = (lat - point.lat) * metresNorth;
+    const dx = index === 0 ? 0 : bx - ax;
+    const dy = index === 0 ? 0 : by - ay;
     const squared = dx * dx + dy * dy;
-    // How far along the segment its nearest place is, 0 to 1
-    const share = squared === 0 ? 0 : Math.min(1, Math.max(0, -(ax * dx + ay * dy) / squared));
-    nearest = Math.min(nearest, Math.hypot(ax + share * dx, ay + share * dy));
-    [ax, ay] = [bx, by];
+    // How far back along the segment its nearest place is, 0 to 1
+    const share = squared === 0 ? 0 : Math.min(1, Math.max(0, (bx * dx + by * dy) / squared));
+    nearest = Math.min(nearest, Math.hypot(bx - share * dx, by - share * dy));
+    ax = bx;
+    ay = by;
   }
   return nearest;
 }

@@ -105,7 +105,7 @@ describe('questions in Redis', () => {
     const looked = await Promise.all(nodes.map((node) => node.overtakeDue(late)));
     expect(looked.flatMap((one) => one.failed)).toEqual([]);
     expect(looked.flatMap((one) => one.alarms)).toHaveLength(trips.length);
-    expect((await alarms()).map(({ data }) => data['tripId']).toSorted()).toEqual(trips.toSorted());
+    expect((await alarms()).map(({ data }) => String(data['tripId'])).toSorted()).toEqual(trips.toSorted());
     expect((await nodes[0]!.overtakeDue(late + 3_600_000)).alarms).toEqual([]);
     // What is over ends by itself; nothing is due any more
     expect(await redis.pttl('safety:trip:trp_0')).toBeGreaterThan(0);

@@ -24,7 +24,7 @@ export interface Fault {
 /** Shorter recordings are no rides. */
 const [leastMs, leastM] = [3 * 60_000, 500];
 /** How long a fault lasts, ms. */
-export const faultMs = 15 * 60_000;
+const faultMs = 15 * 60_000;
 const metresPerDegree = 111_195;
 
 /** A drive from its first point to its last, as the door lets it pass; null for what is no ride. */

@@ -62,7 +62,7 @@ export interface SafetyReport {
 interface Injection {
   kind: SafetyKind;
   fault: string;
-  inject(ride: Ride): Fault;
+  inject: (ride: Ride) => Fault;
   planned?: true;
 }
 
