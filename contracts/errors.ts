@@ -57,6 +57,9 @@ export const errorCatalogue = {
   LOCATION_TRIP_NOT_ACTIVE: { status: 409, message: 'The trip is not active.' },
   TOO_MANY_ROOMS: { status: 429, message: 'This connection watches as many trips as it may.' },
 
+  // Safety checks
+  SAFETY_NOT_ASKED: { status: 409, message: 'Nothing was asked about this trip.' },
+
   // SOS
   SOS_NOT_FOUND: { status: 404, message: 'There is no such alert.' },
   SOS_WRONG_STATE: { status: 409, message: 'The alert is not in a state that allows this step.' },

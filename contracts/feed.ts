@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { bookingId, epochMs, isoTime, latLng, tripId, userId } from './common.ts';
+import { safetyKind } from './safety.ts';
 
 const trip = z.object({ tripId, riderId: userId, driverId: userId });
 
@@ -14,6 +15,8 @@ const alertLocation = latLng.extend({
   /** How old it was when the alert was taken, ms. */
   ageMs: z.number().nullable(),
 });
+
+const safetyMatter = trip.extend({ kind: safetyKind });
 
 /** What happened, for the admins' live event stream: kind → what `data` holds at least. */
 export const feedKinds = {
@@ -44,7 +47,15 @@ export const feedKinds = {
     what: z.string().optional(),
   }),
   'sos.moved': z.object({ alertId, location: alertLocation }),
-  'safety.alarm': z.object({ tripId, kind: z.string() }),
+  'safety.alarm': safetyMatter.extend({
+    /** `silence`: the rider did not answer; `not-safe`: they said so. */
+    why: z.enum(['silence', 'not-safe']),
+    askedAt: epochMs,
+    /** Where the trip was when the rider was asked; left out when nobody knows. `at`: when it was reported, ms. */
+    location: latLng.extend({ accuracy: z.number().nonnegative(), at: epochMs }).optional(),
+  }),
+  /** The rider has answered after the alarm. */
+  'safety.answered': safetyMatter.extend({ safe: z.boolean() }),
 };
 
 export type FeedKind = keyof typeof feedKinds;

@@ -5,6 +5,7 @@ import { admin } from './admin.ts';
 import type { ErrorCode } from './errors.ts';
 import { location } from './location.ts';
 import { notify } from './notify.ts';
+import { safety } from './safety.ts';
 import { sos, sosWorker } from './sos.ts';
 import { trips } from './trips.ts';
 
@@ -13,6 +14,7 @@ export const contracts = {
   trips,
   location,
   notify,
+  safety,
   sos,
   'sos-worker': sosWorker,
   'sos-sender': none(),
@@ -59,7 +61,14 @@ export type ActionParams<A extends ActionName> =
 export type ActionResult<A extends ActionName> =
   ContractOf<A> extends { result: infer R extends z.ZodType } ? z.output<R> : never;
 
-const events = { ...accounts.events, ...trips.events, ...location.events, ...notify.events, ...sos.events };
+const events = {
+  ...accounts.events,
+  ...trips.events,
+  ...location.events,
+  ...notify.events,
+  ...safety.events,
+  ...sos.events,
+};
 export type EventName = keyof typeof events;
 export type EventPayload<E extends EventName> = z.output<(typeof events)[E]>;
 

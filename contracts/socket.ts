@@ -4,6 +4,7 @@ import { epochMs, tripId } from './common.ts';
 import type { PublicError } from './errors.ts';
 import { type DeliveredEvent, type FeedDigest, feedCursor, feedFilter } from './feed.ts';
 import { position, type Update } from './location.ts';
+import { type SafetyCheck, safety } from './safety.ts';
 import { type AlertStatus, alertId, sos } from './sos.ts';
 import type { TripStatus } from './trips.ts';
 
@@ -17,6 +18,7 @@ export const clientEvents = {
   'sos:trigger': sos.actions.trigger.params.catch({}),
   'sos:location': z.looseObject({ alertId }),
   'sos:cancel': z.object({ alertId, pin: z.string().max(16) }),
+  'safety:answer': safety.actions.answer.params,
 };
 /** Events that take whatever comes under their name: nothing that a client sends is a reason to refuse. For SOS alone. */
 export const neverRefused: readonly (keyof typeof clientEvents)[] = ['sos:trigger'];
@@ -32,6 +34,7 @@ export interface AckData {
   'sos:trigger': { alertId: string; status: AlertStatus; acceptedAt: number };
   'sos:location': { alertId: string };
   'sos:cancel': { alertId: string; status: AlertStatus };
+  'safety:answer': object;
 }
 
 export type Ack<E extends ClientEvent> = ({ ok: true } & AckData[E]) | { ok: false; error: PublicError };
@@ -56,6 +59,8 @@ export interface ServerToClient {
   trip: (change: { tripId: string; status: TripStatus; at: number }) => void;
   /** To the raiser's own sockets alone. */
   sos: (change: { alertId: string; status: AlertStatus; at: number }) => void;
+  /** To the rider's own sockets alone; again and again until it is answered. */
+  'safety:check': (check: SafetyCheck) => void;
   'location:refused': (refusal: {
     tripId: string | null;
     timestamp: number | null;

@@ -7,6 +7,28 @@ export type TripStatus = z.infer<typeof tripStatus>;
 
 const place = latLng.extend({ address: z.string().max(200).optional() }).meta({ id: 'Place' });
 
+/** The way that the app's map service has planned. It starts near `from` and ends near `to`. */
+const route = z.array(latLng).min(2).max(500);
+const durationS = z
+  .number()
+  .int()
+  .min(60)
+  .max(172_800)
+  .describe("Seconds that the ride should take, by the app's map service");
+
+/** What safety checks measure a trip by; `startedAt` ms. */
+const tripPlan = z.object({
+  tripId,
+  riderId: userId,
+  driverId: userId,
+  from: latLng,
+  to: latLng,
+  startedAt: epochMs,
+  route: route.nullable(),
+  durationS: durationS.nullable(),
+});
+export type TripPlan = z.infer<typeof tripPlan>;
+
 const booking = z
   .object({
     id: bookingId,
@@ -54,7 +76,15 @@ export const trips = {
   actions: {
     book: {
       summary: 'Asks for a ride.',
-      params: z.object({ from: place, to: place, departAt: isoTime }),
+      params: z.object({
+        from: place,
+        to: place,
+        departAt: isoTime,
+        route: route
+          .optional()
+          .describe('The planned way; without it safety checks compare with the straight line'),
+        durationS: durationS.optional(),
+      }),
       result: booking,
     },
     nearbyBookings: {
@@ -160,6 +190,11 @@ export const trips = {
     status: {
       params: byId,
       result: z.object({ status: tripStatus, at: epochMs.describe('Since when; now, before its start') }),
+    },
+    /** The plans of those of these trips that are under way. */
+    plans: {
+      params: z.object({ ids: z.array(tripId).min(1).max(500) }),
+      result: z.object({ plans: z.array(tripPlan) }),
     },
     /**
      * May the caller watch or drive this trip? Answers with who is on it, else refuses with

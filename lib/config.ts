@@ -180,7 +180,7 @@ function environmentSchema(production: boolean) {
       'REST requests a minute for each address, without a session',
     ),
     SHED_WHEN_LATE_MS: count(production ? 100 : 1000).describe(
-      'A door whose event loop is late by so much, for a while, refuses everything but SOS',
+      'A door whose event loop is late by so much, for a while, refuses everything but SOS and answers of safety checks',
     ),
     BODY_LIMIT_KB: count(256).describe('Largest REST body'),
 
@@ -202,6 +202,38 @@ function environmentSchema(production: boolean) {
       ),
     SOS_ESCALATE_AFTER_MS: count(30_000).describe(
       'An SOS that nobody has acknowledged for so long wakes the person on call',
+    ),
+
+    SAFETY_STOP_AFTER_MS: count(300_000).describe(
+      'A trip that has not moved for so long, and is not at its destination, is a long stop',
+    ),
+    SAFETY_STOP_RADIUS_M: count(60).describe('Within so many metres is not moving'),
+    SAFETY_CORRIDOR_M: count(600).describe(
+      'Metres from the planned way that are no deviation; the least also where there is only a straight line',
+    ),
+    SAFETY_DETOUR_FACTOR: z.coerce
+      .number()
+      .gt(1)
+      .max(5)
+      .default(1.4)
+      .describe('How much longer than the straight line a way by road may be'),
+    SAFETY_DEVIATION_AFTER_MS: count(120_000).describe(
+      'Driving for so long outside the corridor without coming nearer to the destination is a deviation',
+    ),
+    SAFETY_SIGNAL_LOST_AFTER_MS: count(180_000).describe('An active trip that is not heard of for so long'),
+    SAFETY_SPEED_KMH: count(20).describe(
+      'What a trip is expected to make in town (the first 15 km; beyond, 2.5 times as much), where the booking says no duration',
+    ),
+    SAFETY_OVERDUE_FACTOR: z.coerce
+      .number()
+      .min(1)
+      .max(10)
+      .default(1.5)
+      .describe('A trip is overdue after so many times its expected duration'),
+    SAFETY_OVERDUE_SLACK_MS: count(900_000).describe('and so much longer'),
+    SAFETY_ANSWER_WITHIN_MS: count(60_000).describe('"Are you OK?" unanswered for so long alarms the admins'),
+    SAFETY_ASK_AGAIN_AFTER_MS: count(900_000).describe(
+      'No new question about the same matter of a trip for so long',
     ),
 
     TWILIO_ACCOUNT_SID: own('AC00000000000000000000000000000000').describe('Twilio account'),

@@ -35,6 +35,8 @@ const isNeverRefused = (event: unknown): event is ClientEvent => neverRefused.so
 const tooMuch = publicError(new AppError('UNAVAILABLE', { retryAfterS: 2 }));
 
 const isOfSos = (event: unknown): boolean => typeof event === 'string' && event.startsWith('sos:');
+/** Shed with the rest, "I am safe" would become a flood of alarms just when there is too much to do. */
+const isUrgent = (event: unknown): boolean => isOfSos(event) || event === 'safety:answer';
 
 /** Limits first, then the event, then keys that nobody honest sends. */
 function admit(socket: ClientSocket, { event, payload, bytes }: Packet, options: AnswerOptions): ClientEvent {
@@ -109,7 +111,7 @@ export function answerEvents(socket: ClientSocket, options: AnswerOptions): void
     const [event, ...args]: unknown[] = packet;
     const answer = args.at(-1);
     const payload = args.length > (isAnswer(answer) ? 1 : 0) ? args[0] : undefined;
-    if (!isOfSos(event) && options.sheds(isKnown(event) ? event : 'unknown')) {
+    if (!isUrgent(event) && options.sheds(isKnown(event) ? event : 'unknown')) {
       if (isAnswer(answer)) answer({ ok: false, error: tooMuch });
       else if (event === 'location:update') tellRefused(socket, payload, tooMuch);
       return;

@@ -235,6 +235,15 @@ export default defineService({
       },
     },
 
+    'safety.asked': {
+      everyNode: true,
+      handler(ctx) {
+        const { userId, ...check } = ctx.params;
+        // The rider's own devices: who drives must not know
+        this.io.local.to(`user:${userId}`).emit('safety:check', check);
+      },
+    },
+
     'share.revoked': {
       everyNode: true,
       handler(ctx) {

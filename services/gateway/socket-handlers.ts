@@ -96,6 +96,15 @@ function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): P
   return asked;
 }
 
+/** What the rider has still to answer, after a reconnect; the first word of it may have been lost. */
+async function tellOpenChecks(calls: Calls, socket: ClientSocket, tripId: string): Promise<void> {
+  const { checks } = await calls
+    .call('safety.open', { tripId }, { meta: metaOf(socket), timeout: 2000 })
+    // Safety itself tells again what is open, as long as it is
+    .catch(() => ({ checks: [] }));
+  for (const check of checks) socket.emit('safety:check', check);
+}
+
 type Handlers = {
   [E in ClientEvent]: (
     parts: GatewayParts,
@@ -106,7 +115,13 @@ type Handlers = {
 
 export const handlers: Handlers = {
   async 'trip:join'(parts, socket, { tripId, after }) {
-    await parts.calls.call('trips.authorize', { id: tripId, as: 'watch' }, { meta: metaOf(socket) });
+    const { calls } = parts;
+    const { riderId } = await calls.call(
+      'trips.authorize',
+      { id: tripId, as: 'watch' },
+      { meta: metaOf(socket) },
+    );
+    if (riderId === socket.data.caller.id) void tellOpenChecks(calls, socket, tripId);
     const room = tripRoom(tripId);
     const joined = [...socket.rooms].filter((name) => name.startsWith('trip:'));
     if (!joined.includes(room) && joined.length >= parts.maxRooms) throw new AppError('TOO_MANY_ROOMS');
@@ -114,7 +129,7 @@ export const handlers: Handlers = {
     await socket.join(room);
     try {
       await parts.watch(tripId);
-      return await parts.calls.call('location.missed', { tripId, ...(after === undefined ? {} : { after }) });
+      return await calls.call('location.missed', { tripId, ...(after === undefined ? {} : { after }) });
     } catch (error) {
       await socket.leave(room);
       throw error;
@@ -157,6 +172,11 @@ export const handlers: Handlers = {
 
   'sos:cancel': ({ calls }, socket, { alertId, pin }) =>
     calls.call('sos.cancel', { id: alertId, pin }, { meta: metaOf(socket) }),
+
+  async 'safety:answer'({ calls }, socket, answer) {
+    await calls.call('safety.answer', answer, { meta: metaOf(socket) });
+    return {};
+  },
 
   'location:batch': (parts, socket, { tripId, updates }) =>
     parts.calls.call('location.backlog', { id: tripId, updates }, { meta: metaOf(socket) }),

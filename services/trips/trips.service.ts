@@ -6,7 +6,7 @@
 import { adminRoles } from '../../contracts/common.ts';
 import type { FeedEvent, FeedKind } from '../../contracts/feed.ts';
 import type { EventPayload } from '../../contracts/index.ts';
-import type { Booking, Trip } from '../../contracts/trips.ts';
+import type { Booking, Trip, TripPlan } from '../../contracts/trips.ts';
 import type { Calls, RequestContext } from '../../lib/context.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
@@ -26,6 +26,9 @@ interface TripRecord extends WithPending, Omit<Trip, 'id' | 'driverId'> {
   pickup: GeoPoint;
   /** Of the pickup: the first part of the key that trips are sharded by. */
   region: string;
+  /** As the rider's app gave them; missing in records that are older than they. */
+  route?: TripPlan['route'];
+  durationS?: TripPlan['durationS'];
 }
 
 /** A record that a driver has accepted is a trip. */
@@ -33,6 +36,23 @@ const toTrip = ({ _id, driverId, ...record }: TripRecord): Trip => {
   if (driverId === null) throw new AppError('TRIP_NOT_FOUND');
   return { id: _id, driverId, ...record };
 };
+
+/** What safety checks measure an active trip by. */
+const toPlan = ({ _id, riderId, driverId, from, to, startedAt, route, durationS }: TripRecord): TripPlan[] =>
+  driverId === null || startedAt === null
+    ? []
+    : [
+        {
+          tripId: _id,
+          riderId,
+          driverId,
+          from,
+          to,
+          startedAt: Date.parse(startedAt),
+          route: route ?? null,
+          durationS: durationS ?? null,
+        },
+      ];
 
 const toBooking = ({
   _id,
@@ -171,7 +191,7 @@ export default defineService({
         const riderId = requireCaller(ctx.meta.user).id;
         const key = randomId();
         const [tripId, bookingId] = [`trp_${key}`, `bkg_${key}`];
-        const { from, to, departAt } = ctx.params;
+        const { from, to, departAt, route = null, durationS = null } = ctx.params;
         const event: FeedEvent = {
           kind: 'booking.created',
           version: 1,
@@ -189,6 +209,8 @@ export default defineService({
           departAt,
           pickup: geoPoint(from),
           region: regionOf(from),
+          route,
+          durationS,
           startedAt: null,
           endedAt: null,
           version: 1,
@@ -377,6 +399,14 @@ export default defineService({
         const { status, startedAt, endedAt } = await this.tripById(ctx.params.id);
         const since = endedAt ?? startedAt;
         return { status, at: since === null ? Date.now() : Date.parse(since) };
+      },
+    },
+
+    plans: {
+      permissions: 'internal',
+      async handler(ctx) {
+        const query = { _id: { $in: ctx.params.ids }, status: 'active' };
+        return { plans: (await this.store.find(query)).flatMap(toPlan) };
       },
     },
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Cluster } from 'ioredis';
 import { loadConfig } from '../../lib/config.ts';
 import { newId } from '../../lib/ids.ts';
-import { shardKeys, shardOf } from '../../lib/location-keys.ts';
+import { shardCount, shardKeys, shardOf } from '../../lib/location-keys.ts';
 import { rateLimit } from '../../lib/rate-limit.ts';
 import {
   closeConnection,
@@ -18,6 +18,9 @@ import { replicated } from '../../lib/replicated.ts';
 import { loginCodes } from '../../services/accounts/login-codes.ts';
 import { TripFanout } from '../../services/gateway/trip-fanout.ts';
 import { LiveIndex } from '../../services/location/live-index.ts';
+import { safetyRules } from '../../services/safety/rules.ts';
+import { ShardLeases } from '../../services/safety/shard-leases.ts';
+import { ShardReader } from '../../services/safety/shard-reader.ts';
 import { newPhone } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
 import { reportedAt } from '../support/positions.ts';
@@ -101,6 +104,41 @@ describe.each(backends)('R8 + on %s', (_name, start) => {
     );
     expect((await index.track(tripId, 0)).map(({ timestamp }) => timestamp)).toEqual([5, 6, 7]);
     expect((await index.missed(tripId, 0)).last).toMatchObject({ timestamp: 7 });
+  });
+
+  test('+ safety checks see the trips of all nodes', async () => {
+    const trips = await openTrips(30);
+    const from = { lat: 12.97, lng: 77.59 };
+    const now = Date.now();
+    for (const ms of [400_000, 1000])
+      await index.apply(trips.map((tripId) => reportedAt(tripId, now - ms, from)));
+    const leases = new ShardLeases(redis, { reader: 'a', leaseMs: 4000, shards: shardCount });
+    const reader = new ShardReader({
+      redis,
+      rules: safetyRules(loadConfig({ NODE_ENV: 'test' })),
+      plansOf: async (ids) =>
+        ids
+          .filter((id) => trips.includes(id))
+          .map((tripId) => ({
+            tripId,
+            riderId: 'usr_r',
+            driverId: driver,
+            from,
+            to: { lat: 13, lng: 77.6 },
+            startedAt: now,
+            route: null,
+            durationS: null,
+          })),
+      onTrouble: (text, error) => {
+        throw new Error(text, { cause: error });
+      },
+    });
+    const { now: at, shards } = await leases.renew();
+    const suspicions = await reader.read(shards, at);
+    expect(suspicions.map(({ kind, watch }) => `${kind} ${watch.plan.tripId}`).toSorted()).toEqual(
+      trips.map((tripId) => `long-stop ${tripId}`).toSorted(),
+    );
+    await leases.release();
   });
 
   test('P1 updates of watched trips are delivered, wherever their shards are', async () => {

@@ -59,7 +59,7 @@ describe('+ everything else sheds load before an SOS does', () => {
     );
   });
 
-  test('a late socket door refuses all but SOS, by name', async () => {
+  test('a late socket door refuses all but SOS and answers of safety checks, by name', async () => {
     const { rider, driver, tripId } = await activeTrip(system);
     const driving = await connectSocket(system, driver.token);
     const riding = await connectSocket(system, rider.token);
@@ -81,6 +81,11 @@ describe('+ everything else sheds load before an SOS does', () => {
       expect(raised).toMatchObject({ ok: true, status: 'active' });
       const alertId = raised.ok ? raised.alertId : '';
       expect(await riding.emitWithAck('sos:location', { alertId, ...aracaju })).toMatchObject({ ok: true });
+      // Refused, "I am safe" would become an alarm
+      expect(await riding.emitWithAck('safety:answer', { tripId, safe: true })).toMatchObject({
+        ok: false,
+        error: { code: 'SAFETY_NOT_ASKED' },
+      });
       expect(refused).toEqual(['location:update', 'location:update', 'trip:join']);
       end();
       expect(await driving.emitWithAck('location:update', fix)).toEqual({ ok: true });

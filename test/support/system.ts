@@ -13,6 +13,7 @@ import gateway from '../../services/gateway/gateway.service.ts';
 import location from '../../services/location/location.service.ts';
 import monitor from '../../services/monitor/monitor.service.ts';
 import notify from '../../services/notify/notify.service.ts';
+import safety from '../../services/safety/safety.service.ts';
 import sos from '../../services/sos/sos.service.ts';
 import sosSender from '../../services/sos/sos-sender.service.ts';
 import sosWorker from '../../services/sos/sos-worker.service.ts';
@@ -27,6 +28,7 @@ const services = {
   location,
   monitor,
   notify,
+  safety,
   sos,
   'sos-sender': sosSender,
   'sos-worker': sosWorker,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { distanceM, type Point } from '../../../lib/geo.ts';
+import { distanceM, distanceToLineM, lengthM, type Point } from '../../../lib/geo.ts';
 
 const point = fc.record({
   lat: fc.double({ min: -90, max: 90, noNaN: true }),
@@ -51,5 +51,58 @@ describe('distanceM', () => {
         expect(distanceM(a, c)).toBeLessThanOrEqual(distanceM(a, b) + distanceM(b, c) + 1);
       }),
     );
+  });
+});
+
+describe('distanceToLineM', () => {
+  const near = fc.record({
+    lat: fc.double({ min: 0, max: 0.5, noNaN: true }),
+    lng: fc.double({ min: 0, max: 0.5, noNaN: true }),
+  });
+  const base = fc.record({
+    lat: fc.double({ min: -65, max: 65, noNaN: true }),
+    lng: fc.double({ min: -180, max: 180, noNaN: true }),
+  });
+  /** Near a place, also across 180°. */
+  const at = (origin: Point, { lat, lng }: Point): Point => ({
+    lat: origin.lat + lat,
+    lng: ((((origin.lng + lng + 180) % 360) + 360) % 360) - 180,
+  });
+
+  test('is that to the nearest of all places of the line, within 2 %, also across the date line', () => {
+    const line = fc.array(near, { minLength: 1, maxLength: 6 });
+    fc.assert(
+      fc.property(base, near, line, (origin, where, offsets) => {
+        const from = at(origin, where);
+        const places = offsets.flatMap((end, index) => {
+          const start = offsets[index - 1] ?? end;
+          return Array.from({ length: 201 }, (_, n) =>
+            at(origin, {
+              lat: start.lat + ((end.lat - start.lat) * n) / 200,
+              lng: start.lng + ((end.lng - start.lng) * n) / 200,
+            }),
+          );
+        });
+        const nearest = Math.min(...places.map((place) => distanceM(from, place)));
+        const found = distanceToLineM(
+          from,
+          offsets.map((offset) => at(origin, offset)),
+        );
+        // The places are up to 400 m apart
+        expect(Math.abs(found - nearest)).toBeLessThan(0.02 * nearest + 400);
+      }),
+    );
+  });
+
+  test('a line of one point is that point; on the line it is 0', () => {
+    const [a, b] = [
+      { lat: 12, lng: 77 },
+      { lat: 12.1, lng: 77.1 },
+    ];
+    expect(distanceToLineM(b, [a]) / distanceM(a, b)).toBeCloseTo(1, 2);
+    expect(distanceToLineM({ lat: 12.05, lng: 77.05 }, [a, b])).toBeLessThan(1);
+    expect(distanceToLineM(a, [a, a])).toBe(0);
+    expect(lengthM([a, b, a])).toBeCloseTo(2 * distanceM(a, b), 6);
+    expect(lengthM([a])).toBe(0);
   });
 });
