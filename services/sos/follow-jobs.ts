@@ -37,6 +37,8 @@ export interface JobToAdd<D> {
 
 /** Alerts whose messages go in one job: enough to keep a worker busy, few enough that a killed one loses little time. */
 const alertsPerSend = 25;
+/** Alerts that are looked at in one job, after the time in which somebody should have acknowledged them. */
+const alertsPerCheck = 200;
 
 /** Of these alerts and no others: a job under the id of another group would be taken for that one's. */
 const groupId = (ids: readonly string[]): string =>
@@ -47,7 +49,6 @@ export function jobsOfNew(
   alerts: readonly { alertId: string; acceptedAt: number }[],
   { escalateAfterMs, now }: { escalateAfterMs: number; now: number },
 ): JobToAdd<FollowJob>[] {
-  if (alerts.length === 0) return [];
   const ids = alerts.map(({ alertId }) => alertId);
   const jobs: JobToAdd<FollowJob>[] = [];
   for (let start = 0; start < ids.length; start += alertsPerSend) {
@@ -57,11 +58,15 @@ export function jobsOfNew(
       options: { jobId: `raised:${groupId(some)}` },
     });
   }
-  const newest = Math.max(...alerts.map(({ acceptedAt }) => acceptedAt));
-  jobs.push({
-    data: { kind: 'wake', part: 'check', ids, reason: 'unacknowledged' },
-    options: { jobId: `wake:${groupId(ids)}`, delay: Math.max(0, newest + escalateAfterMs - now) },
-  });
+  for (let start = 0; start < alerts.length; start += alertsPerCheck) {
+    const some = alerts.slice(start, start + alertsPerCheck);
+    const checked = some.map(({ alertId }) => alertId);
+    const newest = Math.max(...some.map(({ acceptedAt }) => acceptedAt));
+    jobs.push({
+      data: { kind: 'wake', part: 'check', ids: checked, reason: 'unacknowledged' },
+      options: { jobId: `wake:${groupId(checked)}`, delay: Math.max(0, newest + escalateAfterMs - now) },
+    });
+  }
   return jobs;
 }
 

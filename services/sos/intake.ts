@@ -49,7 +49,7 @@ export interface IntakeParts {
 
 /** Alerts that arrive within this time are queued together, ms. */
 const groupMs = 5;
-const maxPerGroup = 200;
+const maxPerGroup = 1000;
 const lastKnownWithinMs = 50;
 /** How often a silent Redis is asked whether it is back, ms. */
 const probeMs = 250;

@@ -17,9 +17,9 @@ export interface PlannerParts {
   now: () => number;
 }
 
-/** The database's step is left behind after so long, and begins so long after the one before; the sweep does the rest, ms. */
+/** The database's step is left behind after so long, ms; the next begins after ten times what it took: the sweep does the rest. */
 const dbDeadlineMs = 5000;
-const dbPauseMs = 200;
+const dbPause = 10;
 
 export class Planner {
   readonly #parts: PlannerParts;
@@ -56,7 +56,7 @@ export class Planner {
   /** The database's step must not hold up or fail anything else. In a burst most of it is left to the sweep. */
   copy(project: () => Promise<void>): void {
     if (this.#beside || performance.now() < this.#notBefore) return;
-    const step = 'db';
+    const [step, began] = ['db', performance.now()];
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => reject(new Error(`Not done in ${dbDeadlineMs} ms`)), dbDeadlineMs);
@@ -66,7 +66,8 @@ export class Planner {
       .finally(() => {
         clearTimeout(timer);
         this.#beside = undefined;
-        this.#notBefore = performance.now() + dbPauseMs;
+        const now = performance.now();
+        this.#notBefore = now + dbPause * (now - began);
       });
   }
 

@@ -39,9 +39,9 @@ type TakeAnswer = [
   planned: string,
 ];
 
-/** How many presses go in a script: some 10 ms of Redis' time. While one is executed the next is on its way. */
-const maxGroup = 200;
-const maxUnderWay = 3;
+/** How many presses go in a script: some 25 ms of Redis' time. While one is executed the next is on its way. */
+const maxGroup = 400;
+const maxUnderWay = 2;
 
 /** A pipeline's results, or the first error in it. */
 function unwrap<T>(results: Awaited<ReturnType<ChainableCommander['exec']>>): T[] {
@@ -347,8 +347,8 @@ export class SosRecords {
 
   /**
    * Rejects when the SOS Redis says nothing at all for `ms`: in a burst it answers one group after the other. The answer may
-   * still come, and then nobody waits for it. Time in which this process was busy itself does not count: an answer may lie
-   * there unread.
+   * still come, and then nobody waits for it. Time in which this process was busy itself does not count, up to a second: what
+   * it asks may be on its way out, an answer may lie there unread.
    */
   async #answerWithin<A>(answer: Promise<A>, ms: number | undefined): Promise<A> {
     if (ms === undefined) return answer;
@@ -356,12 +356,13 @@ export class SosRecords {
     const late = new Promise<never>((_resolve, reject) => {
       const stepMs = ms / silenceSteps;
       let [steps, last, answers] = [0, performance.now(), this.#answers];
+      let since = last;
       const tick = () => {
         const now = performance.now();
-        if (answers !== this.#answers) steps = 0;
-        else if (now - last < 1.5 * stepMs) steps++;
+        if (answers !== this.#answers) [steps, since] = [0, now];
+        else if (now - last < 1.2 * stepMs) steps++;
         [last, answers] = [now, this.#answers];
-        if (steps === silenceSteps) reject(new SilentError(ms));
+        if (steps === silenceSteps || now - since > silentAtLastMs) reject(new SilentError(ms));
         else timer = setTimeout(tick, stepMs);
       };
       timer = setTimeout(tick, stepMs);
@@ -416,8 +417,9 @@ function takeArguments(press: Press, sent: readonly SentState[], until: number |
   ];
 }
 
-/** Silence is counted in so many steps. */
+/** Silence is counted in so many steps, of which those are left out that this process is late for; but after so long it is silence. */
 const silenceSteps = 4;
+const silentAtLastMs = 1000;
 
 /** The SOS Redis cannot take this press, and would not at another time. */
 export class RefusedError extends Error {
