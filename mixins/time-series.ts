@@ -62,8 +62,8 @@ export function timeSeries<P extends object>(spec: TimeSeriesSpec<P>): Mixin<{ s
 interface Fields<P> {
   timeField: string;
   metaField: string;
-  of(point: P): string;
-  at(point: P): number;
+  of: (point: P) => string;
+  at: (point: P) => number;
 }
 
 const identity = <P>({ of, at }: Fields<P>, point: P): string => `${of(point)} ${at(point)}`;
@@ -147,11 +147,11 @@ function mongoTimeSeries<P extends object>(
       return { added, refused };
     },
 
-    read: (of, { from, to, limit }) =>
+    read: (what, { from, to, limit }) =>
       run(async (collection) => {
         const found = await collection
           .find(
-            { [metaField]: of, [timeField]: { $gte: new Date(from), $lte: new Date(to) } },
+            { [metaField]: what, [timeField]: { $gte: new Date(from), $lte: new Date(to) } },
             { sort: { [timeField]: 1 }, limit: limit + 1, readPreference: 'primary' },
           )
           .toArray();
@@ -194,9 +194,9 @@ function nedbTimeSeries<P extends object>(fields: Fields<P>, adapter: NedbAdapte
       return { added, refused: [] };
     },
 
-    async read(of, { from, to, limit }) {
+    async read(what, { from, to, limit }) {
       const found = (await adapter.find({
-        query: { [metaField]: of, [timeField]: { $gte: new Date(from), $lte: new Date(to) } },
+        query: { [metaField]: what, [timeField]: { $gte: new Date(from), $lte: new Date(to) } },
         sort: [timeField],
         limit: limit + 1,
       })) as object[];

@@ -215,7 +215,9 @@ export default defineService({
     const { locationRetentionMs, locationStreamsMaxMb } = this.config;
     const maxShardBytes = Math.floor((locationStreamsMaxMb * 1024 * 1024) / shardCount);
     this.liveIndex = new LiveIndex(this.redis, locationRetentionMs, maxShardBytes);
-    this.sweeper = setInterval(() => (this.sweep = this.dropSilent()), sweepEveryMs);
+    this.sweeper = setInterval(() => {
+      this.sweep = this.dropSilent();
+    }, sweepEveryMs);
     this.timer = setInterval(() => void this.flushBuffer(), this.config.locationTickMs);
   },
 

@@ -251,7 +251,7 @@ describe('a batch', () => {
 
   test('R2.4 the stream is trimmed to what is to be kept, but only behind what the database has', async () => {
     const short = new LiveIndex(server.connect(), 1);
-    const [kept = '', held = '', trimmed = ''] = [await openTrip(), await openTrip(), await openTrip()];
+    const [kept, held, trimmed] = [await openTrip(), await openTrip(), await openTrip()];
     const length = (tripId: string) => redis.xlen(shardKeys(shardOf(tripId)).stream);
     const newest = async (tripId: string) => (await redis.hget(shardKeys(shardOf(tripId)).head, 'id')) ?? '';
     for (let timestamp = 1; timestamp <= 400; timestamp++) {
