@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { accounts } from './accounts.ts';
 import { admin } from './admin.ts';
 import type { ErrorCode } from './errors.ts';
-import { location } from './location.ts';
+import { location, locationHistory } from './location.ts';
 import { notify } from './notify.ts';
 import { safety } from './safety.ts';
 import { sos, sosWorker } from './sos.ts';
@@ -13,6 +13,7 @@ export const contracts = {
   accounts,
   trips,
   location,
+  'location-history': locationHistory,
   notify,
   safety,
   sos,

@@ -30,7 +30,7 @@ const moment = z.string().max(40).optional().describe("ISO 8601 or epoch ms; the
 const rejection = z.object({ index: z.number().int(), code: z.string() });
 
 export const location = {
-  description: 'Where trips are and were.',
+  description: 'Where trips are.',
   actions: {
     /** Takes a gateway's batch into the buffer; processed at the next tick. */
     report: {
@@ -66,23 +66,6 @@ export const location = {
         ),
       }),
     },
-    track: {
-      summary: 'The way a trip has taken, as a GeoJSON Feature.',
-      errors: mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN'),
-      params: z.object({
-        id: tripId,
-        from: moment,
-        to: moment,
-      }),
-      result: z.object({
-        type: z.literal('Feature'),
-        geometry: z.object({
-          type: z.literal('LineString'),
-          coordinates: z.array(z.tuple([z.number(), z.number()])).describe('[lng, lat] in degrees'),
-        }),
-        properties: z.object({ tripId, times: z.array(z.number()).describe('Epoch ms, one a point') }),
-      }),
-    },
     backlog: {
       summary: 'An offline backlog of the driver. Answered once it is stored: what is accepted is kept.',
       errors: mayRefuse(
@@ -103,6 +86,40 @@ export const location = {
     },
     /** Processes what is buffered now; for a graceful stop and for operations. */
     flush: { params: noParams, result: nothing },
+  },
+  events: {},
+};
+
+export const locationHistory = {
+  description: 'Where trips were: 30 days of them.',
+  actions: {
+    track: {
+      summary: 'The way a trip has taken, as a GeoJSON Feature.',
+      errors: mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN'),
+      params: z.object({
+        id: tripId,
+        from: moment,
+        to: moment,
+        limit: z.coerce.number().int().min(1).max(20_000).default(20_000),
+      }),
+      result: z.object({
+        type: z.literal('Feature'),
+        geometry: z.object({
+          type: z.literal('LineString'),
+          coordinates: z.array(z.tuple([z.number(), z.number()])).describe('[lng, lat] in degrees'),
+        }),
+        properties: z.object({
+          tripId,
+          times: z.array(z.number()).describe('Epoch ms, one a point'),
+          next: z
+            .number()
+            .nullable()
+            .describe('Pass it as `from` for the points behind these; null at the end'),
+        }),
+      }),
+    },
+    /** Moves what waits in Redis to the database now, except what another process is at. */
+    sync: { params: noParams, result: nothing },
   },
   events: {},
 };

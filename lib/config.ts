@@ -192,7 +192,15 @@ function environmentSchema(production: boolean) {
     LOCATION_GATEWAY_BATCH_MS: count(50).describe(
       'How long a gateway collects updates before it hands them on',
     ),
-    LOCATION_RETENTION_MS: count(3_600_000).describe('How long the history streams are kept'),
+    LOCATION_RETENTION_MS: count(3_600_000).describe(
+      'How long the location streams keep what the database has; what it has not is kept longer',
+    ),
+    LOCATION_HISTORY_INTERVAL_MS: count(30_000).describe(
+      'How often the location streams are moved to the database',
+    ),
+    LOCATION_STREAMS_MAX_MB: count(production ? 4096 : 512).describe(
+      'Memory in the main Redis for all location streams: beyond it the oldest is lost, loudly, and backlogs are refused',
+    ),
 
     SOS_JOURNAL_DIR: z
       .string()

@@ -17,11 +17,19 @@ export const shardKeys = (shard: number) => ({
   geo: `{loc:${shard}}:geo`,
   /** Stream: an entry for each batch; `b` is JSON `{at, updates}`, `h` a backlog's JSON array. */
   stream: `{loc:${shard}}:stream`,
-  /** Hash: `at` and `id` of the newest entry. */
+  /**
+   * Hash: `at` and `id` of the newest entry; `synced`: the database has all up to this id; `turn`: when somebody last began
+   * to move entries there; `measured`: when the stream's size was last looked at.
+   */
   head: `{loc:${shard}}:head`,
+  /** Who moves entries to the database at the moment; expires. */
+  mover: `{loc:${shard}}:mover`,
 });
 
-/** Set for a day once a trip is over: a late `open` must not bring it back. */
+/**
+ * Kept for a day once a trip is over, `<end> <timestamp of its newest update> <driver>`: a late `open` must not bring it
+ * back, and late updates from before the end still belong to it.
+ */
 export const closedKey = (shard: number, tripId: string): string => `{loc:${shard}}:closed:${tripId}`;
 
 /** Pub/sub: `<entry id> <id of the entry before> <JSON as in the stream>`. */

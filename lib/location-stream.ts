@@ -23,25 +23,36 @@ export interface StreamEntry {
   history: Update[];
 }
 
+/** An entry as Redis has it: id, then names and values in turn. */
+export type RawEntry = [id: string, fields: string[]];
+
+/** When an entry was made, server time, ms. */
+export const entryTime = (id: string): number => Number(id.split('-')[0]);
+
+export function parseEntry([id, fields]: RawEntry): StreamEntry {
+  const [, live = '{"at":0,"updates":[]}', , history = '[]'] = fields;
+  const at = entryTime(id);
+  const points = JSON.parse(history) as Reported[];
+  return { id, live: parseBatch(live), history: points.map((point) => ({ ...point, at })) };
+}
+
 const pageSize = 500;
 
-/** A shard's entries from `start` to `end` (ids of the stream, inclusive; `(` before one excludes it), page by page. */
+/**
+ * A shard's entries from `start` (an id of the stream; `(` before it excludes it) on, page by page. `mentioning`: only
+ * entries with this trip, for the others are not worth parsing.
+ */
 export async function* readStream(
   redis: RedisConnection,
   shard: number,
   start: string,
-  end = '+',
+  { mentioning = '' } = {},
 ): AsyncGenerator<StreamEntry> {
   let from = start;
   for (;;) {
-    const page = await redis.xrange(shardKeys(shard).stream, from, end, 'COUNT', pageSize);
-    for (const [id, fields] of page) {
-      const [, live = '{"at":0,"updates":[]}', , history = '[]'] = fields;
-      const batch = parseBatch(live);
-      const at = Number(id.split('-')[0]);
-      const points = JSON.parse(history) as Reported[];
-      yield { id, live: batch, history: points.map((point) => ({ ...point, at })) };
-    }
+    const page = await redis.xrange(shardKeys(shard).stream, from, '+', 'COUNT', pageSize);
+    for (const entry of page)
+      if (entry[1].some((value) => value.includes(mentioning))) yield parseEntry(entry);
     const last = page.at(-1)?.[0];
     if (!last || page.length < pageSize) return;
     from = `(${last}`;

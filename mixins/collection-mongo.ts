@@ -11,6 +11,35 @@ const duplicateKey = 11_000;
 
 type Document = mongo.Document & { _id: string };
 
+/** Uses a collection once MongoDB is there and prepared; an error that says "not now" becomes a StoreUnavailableError. */
+export const collectionUser =
+  <D extends mongo.Document>(name: string, database: () => Promise<mongo.Db>) =>
+  async <R>(use: (collection: mongo.Collection<D>) => Promise<R>): Promise<R> => {
+    try {
+      return await use((await database()).collection<D>(name));
+    } catch (error) {
+      throw isAway(error) ? new StoreUnavailableError(error) : error;
+    }
+  };
+
+/** Which documents of a bulk write, by index, were refused with codes that are `expected`. Any other error is thrown. */
+export async function refusedBy(
+  write: () => Promise<unknown>,
+  expected: (code: number) => boolean,
+): Promise<number[]> {
+  try {
+    await write();
+    return [];
+  } catch (error) {
+    if (!(error instanceof mongoose.mongo.MongoBulkWriteError)) throw error;
+    // Written, but not by a majority: it may still be lost
+    if (error.result.getWriteConcernError()) throw new StoreUnavailableError(error);
+    const errors = [error.writeErrors].flat();
+    if (errors.length === 0 || errors.some(({ code }) => !expected(code))) throw error;
+    return errors.map(({ index }) => index);
+  }
+}
+
 /** Secondaries are asked where the caller said so, and nowhere else. */
 const readPreference = ({ stale = false }: ReadOptions): mongo.ReadPreferenceMode =>
   stale ? 'secondaryPreferred' : 'primary';
@@ -26,28 +55,9 @@ export function mongoCollection<T extends { _id: string }>(
   // Records are written by this service alone, after contracts/ has checked them: the shape read is the shape written
   const asT = (found: mongo.Document | null) => found as T | null;
 
-  async function run<R>(use: (collection: mongo.Collection<Document>) => Promise<R>): Promise<R> {
-    try {
-      return await use((await database()).collection<Document>(name));
-    } catch (error) {
-      throw isAway(error) ? new StoreUnavailableError(error) : error;
-    }
-  }
-
+  const run = collectionUser<Document>(name, database);
   /** Which of the documents, by index, were refused as duplicates. Any other error is thrown. */
-  async function duplicatesOf(write: () => Promise<unknown>): Promise<number[]> {
-    try {
-      await write();
-      return [];
-    } catch (error) {
-      if (!(error instanceof mongoose.mongo.MongoBulkWriteError)) throw error;
-      // Written, but not by a majority: it may still be lost
-      if (error.result.getWriteConcernError()) throw new StoreUnavailableError(error);
-      const errors = [error.writeErrors].flat();
-      if (errors.length === 0 || errors.some(({ code }) => code !== duplicateKey)) throw error;
-      return errors.map(({ index }) => index);
-    }
-  }
+  const duplicatesOf = (write: () => Promise<unknown>) => refusedBy(write, (code) => code === duplicateKey);
 
   return {
     get: (id, options = {}) =>

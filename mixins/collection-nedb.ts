@@ -8,7 +8,12 @@ export interface NedbAdapter {
   insert(document: unknown): Promise<unknown>;
   updateMany(query: Query, change: unknown): Promise<number>;
   db: {
-    ensureIndex(options: { fieldName: string[]; unique: boolean; sparse: boolean }): Promise<void>;
+    ensureIndex(options: {
+      fieldName: string | string[];
+      unique?: boolean;
+      sparse?: boolean;
+      expireAfterSeconds?: number;
+    }): Promise<void>;
     update(query: Query, replacement: unknown, options: object): Promise<[changed: number]>;
     insert(documents: unknown[]): Promise<unknown>;
   };

@@ -23,6 +23,9 @@ const notNow = new Set([
   6, 7, 50, 64, 89, 91, 100, 134, 189, 262, 9001, 10_107, 11_600, 11_602, 13_435, 13_436,
 ]);
 
+/** Does this code of an answer say "not now", rather than that something is wrong with the request? */
+export const saysNotNow = (code: unknown): boolean => notNow.has(Number(code));
+
 /** Is the server away, or the write not safe yet, rather than something wrong with the request? */
 export function isAway(error: unknown): boolean {
   if (error instanceof StoreUnavailableError) return true;
@@ -30,7 +33,7 @@ export function isAway(error: unknown): boolean {
   if (error instanceof mongoose.mongo.MongoServerError) {
     // A bulk write carries what stopped it as if a server had answered that
     if ((error.errorResponse as unknown) instanceof Error) return isAway(error.errorResponse);
-    return error.name === 'MongoWriteConcernError' || notNow.has(Number(error.code));
+    return error.name === 'MongoWriteConcernError' || saysNotNow(error.code);
   }
   return /^Mongo\w*(Network|Selection|Timeout|NotConnected|Closed|Cleared|Expired)\w*Error$/.test(error.name);
 }

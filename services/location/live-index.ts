@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis';
+import type { ChainableCommander, Redis } from 'ioredis';
 import type { Reported, Update } from '../../contracts/location.ts';
 import { AppError } from '../../lib/errors.ts';
 import { closedKey, shardChannel, shardCount, shardKeys, shardOf } from '../../lib/location-keys.ts';
@@ -14,12 +14,14 @@ const closedForS = 86_400;
 const missedMs = 600_000;
 /** A trip that has been silent for this long is not near anything any more, ms. */
 const silentMs = 600_000;
+/** A backlog that Redis has no room for; the history is moved every half a minute, s. */
+const noRoomRetryS = 30;
 /** Redis' Lua unpacks some 8,000 values at once; an update takes three. */
 const maxPerScript = 500;
 
 /**
  * How many updates of a batch met which end. `failed` ones were not processed and may be tried again; `broken` ones
- * Redis refuses by themselves, and would for ever.
+ * Redis refuses by themselves, and would for ever. `lost`: entries of the streams that had to go before the database had them.
  */
 export interface BatchOutcome {
   accepted: number;
@@ -27,11 +29,14 @@ export interface BatchOutcome {
   notActive: number;
   failed: Reported[];
   broken: Reported[];
+  lost: number;
 }
 
+/** A script's run over some updates of a shard. */
 interface ShardCall {
   shard: number;
   chunk: readonly Reported[];
+  add(this: void, pipeline: ChainableCommander): unknown;
 }
 
 /** What a Redis says that is starting, failing over, full or busy. */
@@ -43,14 +48,19 @@ const scriptKeys = (shard: number) => {
   return [active, last, geo, stream, head];
 };
 
-/** Where active trips are, in Redis: the index, the last positions and an hour of history. */
+const everyShard = Array.from({ length: shardCount }, (_, shard) => shard);
+
+/** Where active trips are, in Redis: the index, the last positions and the streams that their history is in. */
 export class LiveIndex {
   readonly #redis: RedisConnection;
   readonly #retentionMs: number;
+  readonly #maxShardBytes: number;
 
-  constructor(redis: RedisConnection, retentionMs: number) {
+  /** `retentionMs`: how long a stream keeps what the database has. `maxShardBytes`: what each of them may take in Redis. */
+  constructor(redis: RedisConnection, retentionMs: number, maxShardBytes: number = Number.MAX_SAFE_INTEGER) {
     this.#redis = redis;
     this.#retentionMs = retentionMs;
+    this.#maxShardBytes = maxShardBytes;
     defineScripts(redis);
   }
 
@@ -60,7 +70,10 @@ export class LiveIndex {
     return this.#redis.openTrip(shardKeys(shard).active, closedKey(shard, tripId), tripId, driverId);
   }
 
-  /** When this has answered the trip is in no index, and stays out when the primary dies. */
+  /**
+   * When this has answered the trip is in no index, and stays out when the primary dies. Updates from before the end are still
+   * taken, wherever they are on their way: they go to its history and its room.
+   */
   async close(tripId: string): Promise<void> {
     const shard = shardOf(tripId);
     const { active, last, geo } = shardKeys(shard);
@@ -80,73 +93,104 @@ export class LiveIndex {
 
   /** A batch, at most one update for each trip: one pipeline for each Redis node, a script for each shard. */
   async apply(updates: readonly Reported[]): Promise<BatchOutcome> {
-    const shards = new Map<number, Reported[][]>();
-    for (const update of updates) {
-      const shard = shardOf(update.tripId);
-      const chunks = shards.get(shard) ?? [[]];
-      shards.set(shard, chunks);
-      const chunk = chunks.at(-1);
-      if (chunk && chunk.length < maxPerScript) chunk.push(update);
-      else chunks.push([update]);
-    }
-    const outcome: BatchOutcome = { accepted: 0, late: 0, notActive: 0, failed: [], broken: [] };
-    const refused = await this.#send(
-      [...shards].flatMap(([shard, chunks]) => chunks.map((chunk) => ({ shard, chunk }))),
-      outcome,
+    const outcome: BatchOutcome = { accepted: 0, late: 0, notActive: 0, failed: [], broken: [], lost: 0 };
+    const chunks = [...Map.groupBy(updates, ({ tripId }) => shardOf(tripId))].flatMap(([shard, ofShard]) =>
+      Array.from({ length: Math.ceil(ofShard.length / maxPerScript) }, (_, n) =>
+        this.#batchCall(shard, ofShard.slice(n * maxPerScript, (n + 1) * maxPerScript)),
+      ),
     );
+    const inactive: Reported[] = [];
+    const refused = await this.#send(chunks, outcome, inactive);
     // One update that Redis cannot take must not hold up the others of its shard
-    const singly = refused.flatMap(({ shard, chunk }) => chunk.map((update) => ({ shard, chunk: [update] })));
-    for (const { chunk } of await this.#send(singly, outcome)) outcome.broken.push(...chunk);
+    const singly = refused.flatMap(({ shard, chunk }) => chunk.map((one) => this.#batchCall(shard, [one])));
+    const broken = await this.#send(singly, outcome, inactive);
+    // Few, and rarely any: those of trips that have just ended
+    const tooLate: Reported[] = [];
+    const closing = inactive.map((one) => this.#closingCall(one));
+    broken.push(...(await this.#send(closing, outcome, tooLate)));
+    outcome.notActive = tooLate.length;
+    for (const { chunk } of broken) outcome.broken.push(...chunk);
     return outcome;
   }
 
+  #batchCall(shard: number, chunk: readonly Reported[]): ShardCall {
+    const args = chunk.flatMap((u) => [u.tripId, u.userId, u.timestamp, u.lng, u.lat, JSON.stringify(u)]);
+    return {
+      shard,
+      chunk,
+      add: (pipeline) => pipeline.applyBatch(...scriptKeys(shard), ...this.#streamArgs(shard), ...args),
+    };
+  }
+
+  #closingCall(update: Reported): ShardCall {
+    const shard = shardOf(update.tripId);
+    const keys = [...scriptKeys(shard), closedKey(shard, update.tripId)];
+    const args = [update.userId, update.timestamp, JSON.stringify(update)];
+    return {
+      shard,
+      chunk: [update],
+      add: (pipeline) => pipeline.applyClosing(...keys, ...this.#streamArgs(shard), ...args),
+    };
+  }
+
+  #streamArgs(shard: number): [string, number, number] {
+    return [shardChannel(shard), this.#retentionMs, this.#maxShardBytes];
+  }
+
   /** Runs the scripts and counts; answers the calls that Redis refused, rather than failed to answer. */
-  async #send(calls: readonly ShardCall[], outcome: BatchOutcome): Promise<ShardCall[]> {
-    if (calls.length === 0) return [];
+  async #send(
+    calls: readonly ShardCall[],
+    outcome: BatchOutcome,
+    inactive: Reported[],
+  ): Promise<ShardCall[]> {
     const refused: ShardCall[] = [];
     const results = await pipelined(
       this.#redis,
       calls,
       ({ shard }) => shardKeys(shard).stream,
-      (pipeline, { shard, chunk }) => {
-        const args = chunk.flatMap((u) => [u.tripId, u.userId, u.timestamp, u.lng, u.lat, JSON.stringify(u)]);
-        pipeline.applyBatch(...scriptKeys(shard), shardChannel(shard), this.#retentionMs, ...args);
-      },
+      (pipeline, { add }) => add(pipeline),
     );
     for (const [index, call] of calls.entries()) {
-      const [error, letters] = results[index] ?? [new Error('No answer')];
+      const [error, answer] = results[index] ?? [new Error('No answer')];
       if (error?.name === 'ReplyError' && !isTemporary.test(error.message)) refused.push(call);
-      else if (error || typeof letters !== 'string') outcome.failed.push(...call.chunk);
+      else if (error || !Array.isArray(answer)) outcome.failed.push(...call.chunk);
       else {
-        for (const letter of letters) {
-          if (letter === 'A') outcome.accepted++;
-          else if (letter === 'L') outcome.late++;
-          else outcome.notActive++;
+        const [letters, lost] = answer as [string, number];
+        outcome.lost += lost;
+        for (const [n, update] of call.chunk.entries()) {
+          if (letters[n] === 'A') outcome.accepted++;
+          else if (letters[n] === 'L') outcome.late++;
+          else inactive.push(update);
         }
       }
     }
     return refused;
   }
 
-  /** Puts a backlog's points, oldest first and not empty, into the stream. When this has answered they outlive the primary. */
+  /**
+   * Puts a backlog's points, oldest first and not empty, into the stream. When this has answered they outlive the primary.
+   * UNAVAILABLE where there is no room: what the database has not taken yet would have to go.
+   */
   async append(tripId: string, driverId: string, points: readonly Reported[]): Promise<void> {
     const newest = points.at(-1);
     if (!newest) return;
     const shard = shardOf(tripId);
     const { timestamp, lng, lat } = newest;
-    const newestJson = JSON.stringify(newest);
-    const head = [shardChannel(shard), this.#retentionMs, tripId, driverId];
-    await this.#kept(shard, (primary) =>
-      primary.appendBacklog(
+    let appended = 0;
+    await this.#kept(shard, async (primary) => {
+      appended = await primary.appendBacklog(
         ...scriptKeys(shard),
-        ...head,
+        ...this.#streamArgs(shard),
+        tripId,
+        driverId,
         timestamp,
         lng,
         lat,
-        newestJson,
+        JSON.stringify(newest),
         JSON.stringify(points),
-      ),
-    );
+      );
+    });
+    if (appended === 0) throw new AppError('UNAVAILABLE', { retryAfterS: noRoomRetryS });
   }
 
   /** The driver whose updates count, and the last position. */
@@ -170,31 +214,36 @@ export class LiveIndex {
     if (after === undefined) return { last, missed: [] };
     const missed: Update[] = [];
     const start = Math.max(after, Date.now() - missedMs);
-    for await (const { live } of readStream(this.#redis, shardOf(tripId), String(start))) {
+    const entries = readStream(this.#redis, shardOf(tripId), String(start), { mentioning: tripId });
+    for await (const { live } of entries) {
       for (const update of live) if (update.tripId === tripId) missed.push(update);
     }
     return { last, missed };
   }
 
-  /** Every known point of a trip since `since` (server time, ms), by the phone's time; equal ones once. */
-  async track(tripId: string, since: number): Promise<Update[]> {
-    const points = new Map<number, Update>();
-    for await (const { live, history } of readStream(this.#redis, shardOf(tripId), String(since))) {
-      for (const update of [...live, ...history])
-        if (update.tripId === tripId) points.set(update.timestamp, update);
-    }
-    return [...points.values()].toSorted((a, b) => a.timestamp - b.timestamp);
+  /** Takes trips out of `nearby` that have been silent for ten minutes, until they report again; answers how many. */
+  async dropSilent(): Promise<number> {
+    const answers = await pipelined(
+      this.#redis,
+      everyShard,
+      (shard) => shardKeys(shard).geo,
+      (pipeline, shard) => pipeline.dropSilent(shardKeys(shard).last, shardKeys(shard).geo, silentMs),
+    );
+    return answers.reduce((sum, [error, dropped]) => {
+      if (error) throw error;
+      return sum + Number(dropped);
+    }, 0);
   }
 
-  /** Active trips within `radiusM` of a point, nearest first; ones that fell silent are left out. */
+  /** Active trips within `radiusM` of a point, nearest first; without those that `dropSilent` has met. */
   async nearby(lat: number, lng: number, radiusM: number, limit: number) {
     const perShard = await pipelined(
       this.#redis,
-      Array.from({ length: shardCount }, (_, shard) => shardKeys(shard).geo),
-      (geo) => geo,
-      (pipeline, geo) =>
+      everyShard,
+      (shard) => shardKeys(shard).geo,
+      (pipeline, shard) =>
         pipeline.geosearch(
-          geo,
+          shardKeys(shard).geo,
           'FROMLONLAT',
           lng,
           lat,
@@ -213,24 +262,14 @@ export class LiveIndex {
       if (error) throw error;
       return near as Hit[];
     });
-    hits.sort((a, b) => Number(a[1]) - Number(b[1]));
-    const oldest = Date.now() - silentMs;
-    const found: { tripId: string; lat: number; lng: number; distanceM: number }[] = [];
-    // Silent trips must not take the places of those that report: page by page until there are enough
-    for (let start = 0; start < hits.length && found.length < limit; start += limit) {
-      const page = hits.slice(start, start + limit);
-      const seen = await pipelined(
-        this.#redis,
-        page,
-        ([tripId]) => shardKeys(shardOf(tripId)).last,
-        (pipeline, [tripId]) => pipeline.hget(shardKeys(shardOf(tripId)).last, tripId),
-      );
-      for (const [index, [tripId, distance, [x, y]]] of page.entries()) {
-        const last = parseLast(seen[index]?.[1] as string | null);
-        if (!last || last.at < oldest) continue;
-        found.push({ tripId, lat: Number(y), lng: Number(x), distanceM: Math.round(Number(distance)) });
-      }
-    }
-    return found.slice(0, limit);
+    return hits
+      .toSorted((a, b) => Number(a[1]) - Number(b[1]))
+      .slice(0, limit)
+      .map(([tripId, distance, [x, y]]) => ({
+        tripId,
+        lat: Number(y),
+        lng: Number(x),
+        distanceM: Math.round(Number(distance)),
+      }));
   }
 }

@@ -1,11 +1,12 @@
 /**
  * Live positions: buffers what gateways report and lets Redis take it in once a second; last positions, nearby
- * trips, tracks. Owns the location keys in Redis. Any node may do any trip's work: correctness is in the scripts.
+ * trips. Owns the location keys in Redis. Any node may do any trip's work: correctness is in the scripts.
  */
 import type { Reported } from '../../contracts/location.ts';
 import type { Trip } from '../../contracts/trips.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
+import { shardCount } from '../../lib/location-keys.ts';
 import { redis } from '../../mixins/redis.ts';
 import { judgeBacklog } from './backlog.ts';
 import { LatestPerUser } from './latest-per-user.ts';
@@ -13,15 +14,8 @@ import { LiveIndex } from './live-index.ts';
 
 /** A backlog is taken up to this long after the trip's end, ms. */
 const backlogForMs = 86_400_000;
-
-/** ISO 8601 or epoch ms. */
-function parseTime(text: string | undefined, field: string, otherwise: number): number {
-  if (text === undefined) return otherwise;
-  const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
-  if (Number.isNaN(ms))
-    throw new AppError('VALIDATION', { fields: [{ path: field, message: 'must be ISO 8601 or epoch ms' }] });
-  return ms;
-}
+/** How often silent trips are taken out of the geo-index, ms. */
+const sweepEveryMs = 60_000;
 
 export default defineService({
   name: 'location',
@@ -31,6 +25,8 @@ export default defineService({
     /** The batch under way; batches follow one another. */
     batch: Promise.resolve(),
     timer: undefined as NodeJS.Timeout | undefined,
+    sweeper: undefined as NodeJS.Timeout | undefined,
+    sweep: Promise.resolve(),
     liveIndex: undefined as LiveIndex | undefined,
   }),
 
@@ -56,7 +52,7 @@ export default defineService({
         .apply(updates)
         .catch((error: unknown) => {
           this.logger.warn('A batch of locations waits for Redis', { updates: updates.length, error });
-          return { accepted: 0, late: 0, notActive: 0, failed: updates, broken: [] };
+          return { accepted: 0, late: 0, notActive: 0, failed: updates, broken: [], lost: 0 };
         });
       stopTimer();
       for (const update of outcome.failed) this.buffer.add(update);
@@ -69,7 +65,24 @@ export default defineService({
         const trips = outcome.broken.map(({ tripId }) => tripId);
         this.logger.error('Redis refuses these updates; they are dropped', { trips });
       }
+      if (outcome.lost > 0) {
+        this.broker.metrics.increment('location.stream.lost.total', {}, outcome.lost);
+        this.logger.error(
+          'Location history is lost: LOCATION_STREAMS_MAX_MB is full of what no database has taken',
+          {
+            entries: outcome.lost,
+          },
+        );
+      }
       this.broker.metrics.set('location.buffer.size', this.buffer.size);
+    },
+
+    async dropSilent(): Promise<void> {
+      await this.index()
+        .dropSilent()
+        .catch((error: unknown) =>
+          this.logger.warn('Silent trips stay in the geo-index until the next sweep', { error }),
+        );
     },
 
     flushBuffer(): Promise<void> {
@@ -103,7 +116,7 @@ export default defineService({
     close: {
       permissions: 'internal',
       async handler(ctx) {
-        // The last positions before the end belong to the trip
+        // What is buffered on another node counts too, when it comes; from here it comes before the end is told
         await this.flushBuffer();
         await this.index().close(ctx.params.tripId);
         return null;
@@ -136,28 +149,6 @@ export default defineService({
       async handler(ctx) {
         const { lat, lng, radiusM, limit } = ctx.params;
         return { trips: await this.index().nearby(lat, lng, radiusM, limit) };
-      },
-    },
-
-    track: {
-      permissions: 'user',
-      rest: { method: 'GET', path: '/trips/:id/track' },
-      async handler(ctx) {
-        const from = parseTime(ctx.params.from, 'from', 0);
-        const to = parseTime(ctx.params.to, 'to', Number.POSITIVE_INFINITY);
-        const trip = await ctx.call('trips.authorize', { id: ctx.params.id, as: 'watch' });
-        const since = trip.startedAt === null ? Date.now() : Date.parse(trip.startedAt);
-        const points = (await this.index().track(trip.id, since)).filter(
-          (p) => p.timestamp >= from && p.timestamp <= to,
-        );
-        return {
-          type: 'Feature' as const,
-          geometry: {
-            type: 'LineString' as const,
-            coordinates: points.map((p): [number, number] => [p.lng, p.lat]),
-          },
-          properties: { tripId: trip.id, times: points.map((p) => p.timestamp) },
-        };
       },
     },
 
@@ -204,6 +195,12 @@ export default defineService({
       description: 'Updates by outcome',
     });
     metrics.register({
+      type: 'counter',
+      name: 'location.stream.lost.total',
+      description:
+        'Entries of the streams that were dropped before the database had them, for want of memory',
+    });
+    metrics.register({
       type: 'gauge',
       name: 'location.buffer.size',
       description: 'Updates waiting for the next batch',
@@ -215,12 +212,19 @@ export default defineService({
       quantiles: true,
       description: 'Time of a batch in Redis',
     });
-    this.liveIndex = new LiveIndex(this.redis, this.config.locationRetentionMs);
+    const { locationRetentionMs, locationStreamsMaxMb } = this.config;
+    const maxShardBytes = Math.floor((locationStreamsMaxMb * 1024 * 1024) / shardCount);
+    this.liveIndex = new LiveIndex(this.redis, locationRetentionMs, maxShardBytes);
+    this.sweeper = setInterval(() => {
+      this.sweep = this.dropSilent();
+    }, sweepEveryMs);
     this.timer = setInterval(() => void this.flushBuffer(), this.config.locationTickMs);
   },
 
   async stopped() {
     clearInterval(this.timer);
+    clearInterval(this.sweeper);
+    await this.sweep;
     // R2.5 +: what is buffered is handed out before the node goes
     await this.flushBuffer();
   },

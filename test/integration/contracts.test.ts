@@ -20,10 +20,10 @@ const honest: ServiceSchema = {
   },
 };
 const broken: ServiceSchema = {
-  name: 'location',
+  name: 'location-history',
   actions: {
     track: { permissions: 'public', handler: async () => ({ ...noTrip, properties: { tripId: 'trp_1' } }) },
-    flush: { permissions: 'public', handler: async () => 'something' },
+    sync: { permissions: 'public', handler: async () => 'something' },
   },
 };
 
@@ -83,7 +83,7 @@ describe.each(['in one process', 'over NATS'])('contracts and permissions hold %
     brokers = [...new Set([calling, serving])];
     for (const schema of [honest, broken]) serving.createService(schema);
     await Promise.all(brokers.map((broker) => broker.start()));
-    await calling.waitForServices(['accounts', 'location'], 5000);
+    await calling.waitForServices(['accounts', 'location-history'], 5000);
   });
   afterAll(async () => {
     await Promise.all(brokers.map((broker) => broker.stop()));
@@ -113,8 +113,8 @@ describe.each(['in one process', 'over NATS'])('contracts and permissions hold %
 
   test('a result that breaks its contract is our fault, and says nothing', async () => {
     const internal = { code: 'INTERNAL', message: 'Something went wrong on our side.' };
-    expect(await refusalOf(call('location.track', { id: 'trp_1' }))).toEqual(internal);
-    expect(await refusalOf(call('location.flush', {}))).toEqual(internal);
+    expect(await refusalOf(call('location-history.track', { id: 'trp_1' }))).toEqual(internal);
+    expect(await refusalOf(call('location-history.sync', {}))).toEqual(internal);
   });
 
   test("the caller's permission is asked where the action runs", async () => {

@@ -3,12 +3,12 @@ import * as fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import type { Reported, Update } from '../../contracts/location.ts';
 import { newId } from '../../lib/ids.ts';
-import { shardChannel, shardKeys, shardOf } from '../../lib/location-keys.ts';
+import { closedKey, shardChannel, shardKeys, shardOf } from '../../lib/location-keys.ts';
 import { parseBatch, readStream } from '../../lib/location-stream.ts';
 import { LatestPerUser } from '../../services/location/latest-per-user.ts';
 import { LiveIndex } from '../../services/location/live-index.ts';
 import { eventually } from '../support/eventually.ts';
-import { reportedAt, tripsOfOneShard } from '../support/positions.ts';
+import { reportedAt, timesInStream, tripsOfOneShard } from '../support/positions.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
 const driver = 'usr_driver';
@@ -125,13 +125,14 @@ describe('P3 R2.3', () => {
           expected.push(...taken.map((u) => `${u.tripId} ${u.timestamp}`));
           const notActive = updates.filter((u) => !counts(u)).length;
           const late = updates.length - notActive - taken.length;
-          expect(first).toEqual({ accepted: taken.length, late, notActive, failed: [], broken: [] });
+          expect(first).toEqual({ accepted: taken.length, late, notActive, failed: [], broken: [], lost: 0 });
           expect(second).toEqual({
             accepted: 0,
             late: taken.length + late,
             notActive,
             failed: [],
             broken: [],
+            lost: 0,
           });
         }
         const seen = (await allPublished()).map((u) => `${u.tripId} ${u.timestamp}`);
@@ -180,7 +181,7 @@ describe('a batch', () => {
     const outcome = await index.apply(trips.map((tripId, i) => reportedAt(tripId, 1000, { lat: i })));
     expect(pipelines).toHaveBeenCalledTimes(1);
     pipelines.mockRestore();
-    expect(outcome).toEqual({ accepted: 20, late: 0, notActive: 0, failed: [], broken: [] });
+    expect(outcome).toEqual({ accepted: 20, late: 0, notActive: 0, failed: [], broken: [], lost: 0 });
     await eventually(() => expect(published).toHaveLength(20));
     for (const [i, tripId] of trips.entries()) {
       const { last } = await index.state(tripId);
@@ -230,7 +231,7 @@ describe('a batch', () => {
       reportedAt(newId('trp'), 1),
       reportedAt(tripId, 1, { userId: 'usr_other' }),
     ]);
-    expect(outcome).toEqual({ accepted: 0, late: 0, notActive: 2, failed: [], broken: [] });
+    expect(outcome).toEqual({ accepted: 0, late: 0, notActive: 2, failed: [], broken: [], lost: 0 });
     expect(await snapshot()).toEqual(before);
     expect(published).toEqual([]);
   });
@@ -245,20 +246,73 @@ describe('a batch', () => {
     expect(seen.map((u) => u.at)).toEqual([ahead, ahead, ahead]);
     const ids = (await redis.xrange(shardKeys(shardOf(tripId)).stream, '-', '+')).map(([id]) => id);
     expect(ids).toEqual([0, 1, 2].map((n) => `${ahead}-${n}`));
-    expect(await redis.hgetall(head)).toEqual({ at: String(ahead), id: `${ahead}-2` });
+    expect(await redis.hgetall(head)).toMatchObject({ at: String(ahead), id: `${ahead}-2` });
   });
 
-  test('R2.4 the stream is trimmed to what is to be kept', async () => {
+  test('R2.4 the stream is trimmed to what is to be kept, but only behind what the database has', async () => {
     const short = new LiveIndex(server.connect(), 1);
-    const [kept, trimmed] = [await openTrip(), await openTrip()];
+    const [kept, held, trimmed] = [await openTrip(), await openTrip(), await openTrip()];
+    const length = (tripId: string) => redis.xlen(shardKeys(shardOf(tripId)).stream);
+    const newest = async (tripId: string) => (await redis.hget(shardKeys(shardOf(tripId)).head, 'id')) ?? '';
     for (let timestamp = 1; timestamp <= 400; timestamp++) {
       await index.apply([reportedAt(kept, timestamp)]);
-      await short.apply([reportedAt(trimmed, timestamp)]);
+      await short.apply([reportedAt(held, timestamp), reportedAt(trimmed, timestamp)]);
+      for (const tripId of [kept, trimmed])
+        await redis.hset(shardKeys(shardOf(tripId)).head, 'synced', await newest(tripId));
+      if (timestamp === 200) await redis.hset(shardKeys(shardOf(held)).head, 'synced', await newest(held));
     }
-    expect(await redis.xlen(shardKeys(shardOf(kept)).stream)).toBeGreaterThanOrEqual(400);
+    expect(await length(kept)).toBeGreaterThanOrEqual(400);
     // Redis trims by whole nodes of 100 entries
-    expect(await redis.xlen(shardKeys(shardOf(trimmed)).stream)).toBeLessThan(250);
+    expect(await length(held)).toBeGreaterThanOrEqual(200);
+    expect(await length(held)).toBeLessThan(350);
+    expect(await length(trimmed)).toBeLessThan(250);
     expect((await index.state(trimmed)).last).toMatchObject({ timestamp: 400 });
+  });
+
+  describe('R2.4 with no room left', () => {
+    const small = 40_000;
+    const full = async () => {
+      const bounded = new LiveIndex(server.connect(), hour, small);
+      const tripId = await openTrip();
+      const { stream, head } = shardKeys(shardOf(tripId));
+      for (let timestamp = 1; timestamp <= 300; timestamp++)
+        await index.apply([reportedAt(tripId, timestamp)]);
+      expect(await redis.memory('USAGE', stream)).toBeGreaterThan(small);
+      // Its size is looked at every 10 s
+      await redis.hdel(head, 'measured');
+      return { bounded, tripId, stream, head };
+    };
+
+    test('what the database has goes first, and nothing is lost', async () => {
+      const { bounded, tripId, head } = await full();
+      const synced = (await streamed(tripId))[279];
+      const entries = await redis.xrange(shardKeys(shardOf(tripId)).stream, '-', '+');
+      await redis.hset(head, 'synced', entries[279]?.[0] ?? '');
+      expect(await bounded.apply([reportedAt(tripId, 301)])).toMatchObject({ accepted: 1, lost: 0 });
+      expect((await streamed(tripId)).map((u) => u.timestamp).slice(0, 1)).toEqual([
+        (synced?.timestamp ?? 0) + 1,
+      ]);
+    });
+
+    test('then the oldest is lost, and counted; the size stays within its bound', async () => {
+      const { bounded, tripId, stream } = await full();
+      const outcome = await bounded.apply([reportedAt(tripId, 301)]);
+      expect(outcome.accepted).toBe(1);
+      expect(outcome.lost).toBe(301 - (await redis.xlen(stream)));
+      expect(outcome.lost).toBeGreaterThan(50);
+      expect(await redis.memory('USAGE', stream)).toBeLessThan(small);
+      expect((await streamed(tripId)).at(-1)).toMatchObject({ timestamp: 301 });
+    });
+
+    test('a backlog is refused rather than that anything is lost', async () => {
+      const { bounded, tripId, stream } = await full();
+      const before = await redis.xlen(stream);
+      await expect(bounded.append(tripId, driver, [reportedAt(tripId, 301)])).rejects.toMatchObject({
+        type: 'UNAVAILABLE',
+      });
+      expect(await redis.xlen(stream)).toBe(before);
+      expect((await index.state(tripId)).last).toMatchObject({ timestamp: 300 });
+    });
   });
 
   test('what Redis refuses is set apart, the rest is processed', async () => {
@@ -271,6 +325,7 @@ describe('a batch', () => {
       notActive: 0,
       failed: [],
       broken: [updates[1]],
+      lost: 0,
     });
     expect((await index.state(bad)).last).toBeNull();
   });
@@ -301,10 +356,42 @@ describe('the life of a trip', () => {
     expect(await redis.exists(geo, last, active)).toBe(0);
 
     expect(await index.open(tripId, driver)).toBeNull();
-    expect(await index.apply([reportedAt(tripId, 2)])).toMatchObject({ accepted: 0, notActive: 1 });
+    expect(await index.apply([reportedAt(tripId, Date.now() + hour)])).toMatchObject({
+      accepted: 0,
+      notActive: 1,
+    });
     expect(await redis.exists(geo, last, active)).toBe(0);
     // What it drove is still to be had
-    expect((await index.track(tripId, 0)).map((u) => u.timestamp)).toEqual([1]);
+    expect(await timesInStream(redis, tripId)).toEqual([1]);
+  });
+
+  test('R2 updates from before the end count, wherever they were; later ones, and the index, do not come back', async () => {
+    const tripId = await openTrip();
+    const now = Date.now();
+    await index.apply([reportedAt(tripId, now - 10_000)]);
+    await index.close(tripId);
+    const late = [now - 12_000, now - 5000, now - 5000, now + 30_000].map((timestamp) =>
+      reportedAt(tripId, timestamp),
+    );
+    const outcomes = [];
+    for (const update of late) outcomes.push(await other.apply([update]));
+    expect(outcomes.map(({ accepted, late: tooOld, notActive }) => [accepted, tooOld, notActive])).toEqual([
+      [0, 1, 0],
+      [1, 0, 0],
+      [0, 1, 0],
+      [0, 0, 1],
+    ]);
+    expect(await other.apply([reportedAt(tripId, now - 4000, { userId: 'usr_other' })])).toMatchObject({
+      notActive: 1,
+    });
+    expect((await streamed(tripId)).map((u) => u.timestamp - now)).toEqual([-10_000, -5000]);
+    await eventually(() => expect(published.map((u) => u.timestamp - now)).toEqual([-10_000, -5000]));
+    expect(await index.state(tripId)).toEqual({ driverId: null, last: null });
+    expect(await redis.exists(shardKeys(shardOf(tripId)).geo)).toBe(0);
+    // A second close keeps the first end
+    await index.close(tripId);
+    expect(await other.apply([reportedAt(tripId, now - 1000)])).toMatchObject({ accepted: 1 });
+    expect(await redis.ttl(closedKey(shardOf(tripId), tripId))).toBeGreaterThan(86_000);
   });
 
   test('close of one trip leaves the others of its shard', async () => {
@@ -346,17 +433,28 @@ describe('nearby', () => {
     const [silent, quiet] = [await at(1), await at(2)];
     await silence(silent, 601_000);
     await silence(quiet, 590_000);
+    expect(await index.dropSilent()).toBe(1);
     expect((await index.nearby(10, 20, 1500, 10)).map((t) => t.tripId)).toEqual([quiet]);
   });
 
   test('R2 silent trips do not crowd out those that report', async () => {
-    for (const north of [1, 2, 3]) await silence(await at(north), 601_000);
     const reporting = await at(4);
+    const silent = tripsOfOneShard(5, reporting);
+    for (const tripId of silent) {
+      await openTrip(tripId);
+      await index.apply([reportedAt(tripId, 1, { lat: 10.001, lng: 20 })]);
+      await silence(tripId, 601_000);
+    }
+    expect(await index.dropSilent()).toBe(5);
+    expect(await index.dropSilent()).toBe(0);
     expect((await index.nearby(10, 20, 1500, 2)).map((t) => t.tripId)).toEqual([reporting]);
+    const [back = ''] = silent;
+    await index.apply([reportedAt(back, 2, { lat: 10.001, lng: 20 })]);
+    expect((await index.nearby(10, 20, 1500, 2)).map((t) => t.tripId)).toEqual([back, reporting]);
   });
 });
 
-describe('missed and track', () => {
+describe('missed and backlog', () => {
   test('R1.2 missed are those with at ≥ after, of this trip only', async () => {
     const [tripId = '', neighbour = ''] = tripsOfOneShard(2);
     for (const trip of [tripId, neighbour]) await openTrip(trip);
@@ -372,15 +470,14 @@ describe('missed and track', () => {
     expect(await index.missed(tripId, undefined)).toEqual({ last: all[599], missed: [] });
   });
 
-  test('R2 the track has live points and backlog, sorted by their own time, equal ones once', async () => {
+  test('R2 live points and backlogs are all in the stream', async () => {
     const tripId = await openTrip();
     const live = [10_000, 30_000];
     for (const timestamp of live) await index.apply([reportedAt(tripId, timestamp)]);
     const backlog = [5000, 10_000, 20_000].map((timestamp) => reportedAt(tripId, timestamp));
     await index.append(tripId, driver, backlog);
     await index.append(tripId, driver, backlog);
-    const track = await index.track(tripId, 0);
-    expect(track.map((u) => u.timestamp)).toEqual([5000, 10_000, 20_000, 30_000]);
+    expect(await timesInStream(redis, tripId)).toEqual([5000, 10_000, 20_000, 30_000]);
   });
 
   test('P3 a backlog never moves the live marker back, and is not sent to the rooms', async () => {
@@ -403,6 +500,6 @@ describe('missed and track', () => {
     await index.close(tripId);
     await index.append(tripId, driver, [reportedAt(tripId, 50_000)]);
     expect(await index.state(tripId)).toEqual({ driverId: null, last: null });
-    expect((await index.track(tripId, 0)).map((u) => u.timestamp)).toEqual([20_000, 40_000, 50_000]);
+    expect(await timesInStream(redis, tripId)).toEqual([20_000, 40_000, 50_000]);
   });
 });

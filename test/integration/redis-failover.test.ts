@@ -131,7 +131,7 @@ async function underLoad(
     /** What was acknowledged and is not there; empty, if all is well. */
     async lost() {
       const track = await broker.call<{ properties: { times: number[] } }, object>(
-        'location.track',
+        'location-history.track',
         { id: tripId },
         { meta },
       );

@@ -1,6 +1,8 @@
 import type { Reported } from '../../contracts/location.ts';
 import { newId } from '../../lib/ids.ts';
 import { shardOf } from '../../lib/location-keys.ts';
+import { readStream } from '../../lib/location-stream.ts';
+import type { RedisConnection } from '../../lib/redis-client.ts';
 
 /** A position of a trip's driver as gateways hand it on; timestamp in ms. */
 export const reportedAt = (
@@ -29,4 +31,12 @@ export function tripsOfOneShard(howMany: number, like = newId('trp')): string[] 
     if (shardOf(id) === shard) ids.push(id);
   }
   return ids;
+}
+
+/** When the points were made that a trip's stream holds, live ones and backlogs, each once, in order. */
+export async function timesInStream(redis: RedisConnection, tripId: string): Promise<number[]> {
+  const times = new Set<number>();
+  for await (const { live, history } of readStream(redis, shardOf(tripId), '-', { mentioning: tripId }))
+    for (const point of [...live, ...history]) if (point.tripId === tripId) times.add(point.timestamp);
+  return [...times].toSorted((a, b) => a - b);
 }

@@ -11,6 +11,7 @@ import admin from '../../services/admin/admin.service.ts';
 import api from '../../services/api/api.service.ts';
 import gateway from '../../services/gateway/gateway.service.ts';
 import location from '../../services/location/location.service.ts';
+import locationHistory from '../../services/location/location-history.service.ts';
 import monitor from '../../services/monitor/monitor.service.ts';
 import notify from '../../services/notify/notify.service.ts';
 import safety from '../../services/safety/safety.service.ts';
@@ -26,6 +27,7 @@ const services = {
   api,
   gateway,
   location,
+  'location-history': locationHistory,
   monitor,
   notify,
   safety,
