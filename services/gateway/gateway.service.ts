@@ -286,7 +286,7 @@ export default defineService({
     metrics.register({
       type: 'gauge',
       name: 'gateway.connections',
-      description: 'Open sockets on this node',
+      description: 'Open connections on this node',
     });
     metrics.register({
       type: 'counter',
@@ -367,13 +367,13 @@ export default defineService({
       logger,
     });
     const counted = (socket: { on(event: 'disconnect', listener: (reason: string) => void): unknown }) => {
-      metrics.increment('gateway.connections');
-      socket.on('disconnect', (reason) => {
-        metrics.decrement('gateway.connections');
-        metrics.increment('gateway.disconnects.total', { reason });
-      });
+      socket.on('disconnect', (reason) => metrics.increment('gateway.disconnects.total', { reason }));
     };
     for (const each of this.namespaces()) each.on('connection', counted);
+    this.io.engine.on('connection', (connection: { once(event: 'close', listener: () => void): unknown }) => {
+      metrics.increment('gateway.connections');
+      connection.once('close', () => metrics.decrement('gateway.connections'));
+    });
     const watching = [namespace, shareNamespace(this.io)];
     for (const { adapter } of watching) {
       adapter.on('delete-room', (room: string) => {

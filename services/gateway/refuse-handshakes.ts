@@ -27,6 +27,9 @@ const rawRefusal = [
 const isHandshake = ({ method, url = '' }: IncomingMessage): boolean =>
   method === 'GET' && url.startsWith('/socket.io/') && !/[?&]sid=/.test(url);
 
+/** Where a balancer asks whether new connections are taken: 204, or 503 like a handshake. */
+const vacancyPath = '/vacancy';
+
 /**
  * Puts itself before the server's own handlers, which must be there already. While `reason` names one, a handshake (of
  * polling and of WebSocket alike) is a 503 with Retry-After, which a balancer takes to another node; open connections
@@ -45,7 +48,8 @@ export function refuseHandshakes(
   const requestHandlers = server.listeners('request') as RequestListener[];
   server.removeAllListeners('request');
   server.on('request', (request, response) => {
-    if (refuses(request)) response.writeHead(503, headers).end(body);
+    if (request.url === vacancyPath && !reason()) response.writeHead(204).end();
+    else if (request.url === vacancyPath || refuses(request)) response.writeHead(503, headers).end(body);
     else for (const handle of requestHandlers) handle(request, response);
   });
   const upgradeHandlers = server.listeners('upgrade') as UpgradeListener[];

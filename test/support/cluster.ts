@@ -144,7 +144,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     const backends = (service: string, url: (role: RoleProcess) => string): Backend[] =>
       [...roles]
         .filter(([name]) => runs(options.roles[name] ?? '', service))
-        .map(([name, role]) => ({ name, port: portOf(url(role)), metricsPort: portOf(role.metricsUrl) }));
+        .map(([name, role]) => ({ name, port: portOf(url(role)) }));
     const haproxy = await startHaproxy({
       apiPort: ports.api,
       socketPort: ports.socket,

@@ -10,11 +10,10 @@ import { join } from 'node:path';
 import { eventually } from './eventually.ts';
 import { spawnTied } from './spawn.ts';
 
-/** A process behind the balancer: where it takes traffic, and where it says whether it does. */
+/** A process behind the balancer, and where it takes traffic. */
 export interface Backend {
   name: string;
   port: number;
-  metricsPort: number;
 }
 
 export interface HaproxyOptions {
@@ -32,15 +31,13 @@ export interface Haproxy {
   stop(): Promise<void>;
 }
 
-const servers = (backends: readonly Backend[], how: (backend: Backend) => string): string =>
+const servers = (backends: readonly Backend[], how = (_: Backend) => ''): string =>
   backends.map((each) => `  server ${each.name} 127.0.0.1:${each.port}${how(each)}`).join('\n');
-const checked = ({ name, metricsPort }: Backend) => ` cookie ${name} check port ${metricsPort}`;
-const unchecked = () => '';
 
 /**
  * - A node that does not answer two checks is out, and what it still holds is cut, so that its clients go elsewhere: after
- *   1 s when its process is gone, 3 s when it hangs. One that says it is not ready (503: it drains) gets nothing new and keeps
- *   what it has.
+ *   1 s when its process is gone, 3 s when it hangs. One that says 503 (it drains, or is full) gets nothing new and keeps what
+ *   it has.
  * - When no node looks well, all of them are tried: the balancer must not close every door to an SOS.
  * - What a node refuses (503) or drops is tried on another, if trying twice does no harm: new connections, reads.
  * - A polling client stays on its node by a cookie; it counts only where there is a session, so that each new connection
@@ -71,8 +68,7 @@ defaults
   timeout server 60s
   timeout tunnel 60s
   timeout client-fin 5s
-  option httpchk GET /readyz
-  http-check expect error-status L7OKC status 200
+  option httpchk
   default-server inter 500ms fastinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
 
 frontend rest
@@ -95,24 +91,28 @@ frontend metrics
 
 backend api
   balance leastconn
+  http-check send meth GET uri /readyz
+  http-check expect error-status L7OKC status 200-299
   retry-on conn-failure empty-response
   http-request disable-l7-retry unless METH_GET
-${servers(apis, checked)}
+${servers(apis, () => ' check')}
 
 backend api-unchecked
-${servers(apis, unchecked)}
+${servers(apis)}
 
 backend gateway
   balance leastconn
+  http-check send meth GET uri /vacancy
+  http-check expect error-status L7OKC status 200-299
   cookie NODE insert indirect nocache httponly
   acl in_session url_param(sid) -m found
-  ignore-persist unless in_session
+  http-request del-header Cookie unless in_session
   retry-on conn-failure empty-response 503
   http-request disable-l7-retry unless METH_GET !in_session
-${servers(gateways, checked)}
+${servers(gateways, ({ name }) => ` cookie ${name} check`)}
 
 backend gateway-unchecked
-${servers(gateways, unchecked)}
+${servers(gateways)}
 `;
 
 /** Starts it; resolves when it takes connections. Rejects, leaving nothing, with what it says when it does not. */
