@@ -19,7 +19,6 @@ const roles = {
   'gateway-1': 'gateway',
   'gateway-2': 'gateway',
 };
-const gateways = ['gateway-1', 'gateway-2'];
 const rides = 10;
 /** As phones do while they move, ms. */
 const reportEveryMs = 5000;

@@ -76,11 +76,11 @@ const allConnections = () => Promise.all(gateways.map(connectionsOf));
 
 /** Runs with sockets; closes them afterwards, also when not all could be made, and lets the nodes notice that. */
 async function withSockets(
-  connect: () => Promise<ClientSocket[]>,
+  make: () => Promise<ClientSocket[]>,
   use: (sockets: ClientSocket[]) => Promise<void>,
 ): Promise<void> {
   try {
-    await use(await connect());
+    await use(await make());
   } finally {
     for (const socket of open.splice(0)) socket.close();
     await eventually(async () => expect(await allConnections()).toEqual([0, 0, 0]));
@@ -332,8 +332,7 @@ describe('rooms over all gateways', () => {
               }
             }
             // Their own next answer comes after anything that was sent to them
-            for (const socket of sockets)
-              await socket.emitWithAck('trip:leave', { tripId: (rides[0] as Ride).tripId });
+            for (const socket of sockets) await socket.emitWithAck('trip:leave', { tripId: rides[0].tripId });
             expect(seen).toEqual(expected);
           } finally {
             for (const socket of sockets) socket.close();

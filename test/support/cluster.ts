@@ -208,10 +208,11 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
 
 /** Waits for something, or until the start is given up: then that is what it rejects with. */
 async function untilAborted(something: Promise<unknown>, abort: AbortSignal | undefined): Promise<void> {
-  const aborted = new Promise<never>((_, reject) => {
-    abort?.addEventListener('abort', () => reject(abort.reason), { once: true });
+  const aborted = new Promise<void>((resolve) => {
+    abort?.addEventListener('abort', () => resolve(), { once: true });
   });
   await Promise.race([something, aborted]);
+  abort?.throwIfAborted();
 }
 
 /** The URI of a replica set names several servers, which URL does not read. */

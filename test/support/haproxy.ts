@@ -31,8 +31,8 @@ export interface Haproxy {
   stop(): Promise<void>;
 }
 
-const servers = (backends: readonly Backend[], how = (_: Backend) => ''): string =>
-  backends.map((each) => `  server ${each.name} 127.0.0.1:${each.port}${how(each)}`).join('\n');
+const servers = (backends: readonly Backend[], how?: (backend: Backend) => string): string =>
+  backends.map((each) => `  server ${each.name} 127.0.0.1:${each.port}${how?.(each) ?? ''}`).join('\n');
 
 /**
  * - A node that does not answer two checks is out, and what it still holds is cut, so that its clients go elsewhere: after
@@ -43,13 +43,7 @@ const servers = (backends: readonly Backend[], how = (_: Backend) => ''): string
  * - A polling client stays on its node by a cookie; it counts only where there is a session, so that each new connection
  *   goes to the node with the fewest.
  */
-export const haproxyConfig = ({
-  apiPort,
-  socketPort,
-  metricsPort,
-  apis,
-  gateways,
-}: HaproxyOptions): string => `\
+const haproxyConfig = ({ apiPort, socketPort, metricsPort, apis, gateways }: HaproxyOptions): string => `\
 global
   log stdout format raw local0 err
 
