@@ -66,6 +66,7 @@ export interface ServerToClient {
     timestamp: number | null;
     error: PublicError;
   }) => void;
+  /** This node is about to stop: connect anew in so long, a time of each client's own. Until then it serves as ever. */
   'server:drain': (drain: { reconnectInMs: number }) => void;
 }
 

@@ -184,6 +184,12 @@ function environmentSchema(production: boolean) {
     ),
     BODY_LIMIT_KB: count(256).describe('Largest REST body'),
 
+    GATEWAY_MAX_CONNECTIONS: count(15_000).describe(
+      'Connections that a gateway takes; it answers 503 to more, for the balancer to take them elsewhere',
+    ),
+    GATEWAY_DRAIN_MS: count(production ? 15_000 : 1000).describe(
+      'Over how long a gateway that stops sends its clients elsewhere',
+    ),
     SOCKET_EVENTS_PER_S: count(50).describe('Events a second that a socket may send'),
     SOCKET_EVENTS_BURST: count(100).describe('Events that a socket may send at once'),
     SOCKET_PAYLOAD_KB: count(256).describe('Largest socket message'),

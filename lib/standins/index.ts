@@ -5,7 +5,7 @@ import { accountsOf, startProviderSimulator } from './providers.ts';
 import { startRedis } from './redis.ts';
 
 /** Fails with a message that names the key when a port is taken, before anything has started. */
-async function requireFreePort(key: string, port: number, host: string): Promise<void> {
+export async function requireFreePort(key: string, port: number, host: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const probe = createServer();
     probe.once('error', () =>

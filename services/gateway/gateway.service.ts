@@ -2,6 +2,7 @@
  * The socket door: who connects, what each socket may send and watch, and the updates of watched trips. Owns the
  * connections of its node and nothing else. Room names are made here, never taken from a client.
  */
+import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage } from 'node:http';
 import SocketIO from 'moleculer-io';
 import type { Server } from 'socket.io';
@@ -21,7 +22,9 @@ import { type AdminSocket, adminNamespace, serveAdmins } from './admin-namespace
 import { followAlerts } from './alert-fanout.ts';
 import { answerEvents } from './answer-events.ts';
 import { refusalOf } from './handshake.ts';
+import { letClientsGo } from './let-clients-go.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
+import { connectionsFor, refuseHandshakes } from './refuse-handshakes.ts';
 import { ShareDoor, shareNamespace } from './share-namespace.ts';
 import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from './socket-handlers.ts';
 import { takeTurns } from './take-turns.ts';
@@ -75,6 +78,8 @@ export default defineService({
         cors: {
           origin: (origin: string | undefined, done: (error: null, allow: boolean) => void) =>
             done(null, isAllowedOrigin(config, origin)),
+          // For the balancer's cookie, which keeps a polling client on its node; nobody is known by a cookie
+          credentials: true,
         },
         allowRequest: (request: IncomingMessage, done: (error: string | null, allow: boolean) => void) => {
           const allowed = isAllowedOrigin(config, request.headers.origin);
@@ -168,15 +173,38 @@ export default defineService({
       this.shareDoor?.tripChanged({ tripId, status, at });
     },
 
-    /** Before anything stops: clients go elsewhere, and what they sent is handed on. */
+    /** Before anything stops: clients go elsewhere one by one, served until then, and what they sent is handed on. */
     async drain(): Promise<void> {
+      await letClientsGo(this.io, this.namespaces(), { spreadMs: this.config.gatewayDrainMs });
       clearInterval(this.sweep);
-      const namespaces = [this.io.of('/'), adminNamespace(this.io), shareNamespace(this.io)];
-      for (const { local } of namespaces) local.emit('server:drain', { reconnectInMs: 1000 });
-      await this.outgoing?.flush();
-      for (const { local } of namespaces) local.disconnectSockets(true);
       await this.outgoing?.flush();
       this.outgoing?.stop();
+    },
+
+    namespaces() {
+      return [this.io.of('/'), adminNamespace(this.io), shareNamespace(this.io)] as const;
+    },
+
+    /** More connections than this node takes are refused, and no new ones are taken once it stops. */
+    async limitConnections(): Promise<void> {
+      const { broker, config, logger } = this;
+      const wanted = config.gatewayMaxConnections;
+      // Without /proc the configuration has to be right
+      const most = connectionsFor(wanted, await readFile('/proc/self/limits', 'utf8').catch(() => ''));
+      if (most < wanted)
+        logger.warn('Open files limit the connections of this node: raise them (ulimit -n)', {
+          wanted,
+          most,
+        });
+      const health = healthOf(broker);
+      refuseHandshakes(
+        this.server,
+        () => {
+          if (health.state === 'draining') return 'draining';
+          return this.io.engine.clientsCount >= most ? 'full' : null;
+        },
+        (reason) => broker.metrics.increment('gateway.handshakes.refused.total', { reason }),
+      );
     },
   },
 
@@ -258,7 +286,19 @@ export default defineService({
     metrics.register({
       type: 'gauge',
       name: 'gateway.connections',
-      description: 'Open sockets on this node',
+      description: 'Open connections on this node',
+    });
+    metrics.register({
+      type: 'counter',
+      name: 'gateway.disconnects.total',
+      labelNames: ['reason'],
+      description: "Sockets that have closed on this node, by Socket.IO's reason",
+    });
+    metrics.register({
+      type: 'counter',
+      name: 'gateway.handshakes.refused.total',
+      labelNames: ['reason'],
+      description: 'New connections sent elsewhere: the node is full or draining',
     });
     metrics.register({
       type: 'counter',
@@ -326,13 +366,14 @@ export default defineService({
       watch: (tripId) => fanout.watch(tripId),
       logger,
     });
-    const counted = (socket: { on(event: 'disconnect', listener: () => void): unknown }) => {
-      metrics.increment('gateway.connections');
-      socket.on('disconnect', () => metrics.decrement('gateway.connections'));
+    const counted = (socket: { on(event: 'disconnect', listener: (reason: string) => void): unknown }) => {
+      socket.on('disconnect', (reason) => metrics.increment('gateway.disconnects.total', { reason }));
     };
-    namespace.on('connection', counted);
-    adminNamespace(this.io).on('connection', counted);
-    shareNamespace(this.io).on('connection', counted);
+    for (const each of this.namespaces()) each.on('connection', counted);
+    this.io.engine.on('connection', (connection: { once(event: 'close', listener: () => void): unknown }) => {
+      metrics.increment('gateway.connections');
+      connection.once('close', () => metrics.decrement('gateway.connections'));
+    });
     const watching = [namespace, shareNamespace(this.io)];
     for (const { adapter } of watching) {
       adapter.on('delete-room', (room: string) => {
@@ -372,6 +413,7 @@ export default defineService({
     await untilReady(broker, alerts, 'sos');
     this.closers.push(() => alerts.disconnect());
     healthOf(broker).onDrain(() => this.drain());
+    await this.limitConnections();
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);
       this.server.listen(config.socketPort, config.host, resolve);

@@ -11,6 +11,7 @@ import type {
   ClientToServer,
   ServerToClient,
 } from '../../contracts/socket.ts';
+import type { Trip } from '../../contracts/trips.ts';
 import type { Calls, Meta } from '../../lib/context.ts';
 import { AppError, errorStatus } from '../../lib/errors.ts';
 import { type JumpState, noHistory } from '../../lib/jump-rule.ts';
@@ -105,6 +106,12 @@ async function tellOpenChecks(calls: Calls, socket: ClientSocket, tripId: string
   for (const check of checks) socket.emit('safety:check', check);
 }
 
+/** A change of the trip that a client may have missed: since then it was away (`after`, ms). */
+function tellChange(socket: ClientSocket, { id, status, startedAt, endedAt }: Trip, after: number): void {
+  const at = Date.parse(endedAt ?? startedAt ?? '');
+  if (at >= after) socket.emit('trip', { tripId: id, status, at });
+}
+
 type Handlers = {
   [E in ClientEvent]: (
     parts: GatewayParts,
@@ -116,12 +123,13 @@ type Handlers = {
 export const handlers: Handlers = {
   async 'trip:join'(parts, socket, { tripId, after }) {
     const { calls } = parts;
-    const { riderId } = await calls.call(
+    const askedAt = parts.now();
+    const trip = await calls.call(
       'trips.authorize',
       { id: tripId, as: 'watch' },
       { meta: metaOf(socket) },
     );
-    if (riderId === socket.data.caller.id) void tellOpenChecks(calls, socket, tripId);
+    if (trip.riderId === socket.data.caller.id) void tellOpenChecks(calls, socket, tripId);
     const room = tripRoom(tripId);
     const joined = [...socket.rooms].filter((name) => name.startsWith('trip:'));
     if (!joined.includes(room) && joined.length >= parts.maxRooms) throw new AppError('TOO_MANY_ROOMS');
@@ -129,6 +137,8 @@ export const handlers: Handlers = {
     await socket.join(room);
     try {
       await parts.watch(tripId);
+      // Unless the room has been told of something newer
+      if (after !== undefined && parts.endedAt(tripId) < askedAt) tellChange(socket, trip, after);
       return await calls.call('location.missed', { tripId, ...(after === undefined ? {} : { after }) });
     } catch (error) {
       await socket.leave(room);

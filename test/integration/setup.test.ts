@@ -86,6 +86,7 @@ beforeEach(() => {
   program('apt-get');
   program('redis-server');
   program('nats-server');
+  program('haproxy');
   program('clone/node_modules/.bin/node', 'echo v24.0.0');
   setup();
   rmSync(join(machine, 'calls'));
@@ -94,7 +95,7 @@ beforeEach(() => {
 afterEach(() => rmSync(machine, { recursive: true }));
 
 describe('nothing is missing', () => {
-  test.each(['start', 'test'])('setup %s is silent, quick and changes nothing', (need) => {
+  test.each(['start', 'cluster', 'test'])('setup %s is silent, quick and changes nothing', (need) => {
     const { ms, ...seen } = setup(need);
     expect(seen).toEqual({ code: 0, stdout: '', stderr: '', calls: [] });
     expect(ms).toBeLessThan(2000);

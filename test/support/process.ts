@@ -1,10 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { eventually } from './eventually.ts';
+import { spawnTied } from './spawn.ts';
 import type { System } from './system.ts';
 
 /** A port that nobody listens on at the moment. */
@@ -23,11 +24,13 @@ const compileCacheDir = join('node_modules', '.cache', 'node-compile');
 /** A process of ours, as a user starts it, and where it listens. */
 export interface Application extends Pick<System, 'apiUrl' | 'socketUrl' | 'metricsUrl'> {
   child: ChildProcess;
-  /** What it has written so far. */
+  /** What it has written so far, the last of it. */
   output(): string;
   /** Its exit code, once it has ended. */
   exited: Promise<number | null>;
 }
+
+const outputKept = 100_000;
 
 /** Starts everything in one process on ports of its own, the way `npm start` does; does not wait. */
 export async function spawnApplication(
@@ -36,7 +39,7 @@ export async function spawnApplication(
 ): Promise<Application> {
   const [api, socket, metrics] = [await freePort(), await freePort(), await freePort()];
   const runner = ['node_modules/moleculer/bin/moleculer-runner.mjs', '--config', 'moleculer.config.ts'];
-  const child = spawn(
+  const child = spawnTied(
     process.execPath,
     [
       '--max-semi-space-size=64',
@@ -49,7 +52,6 @@ export async function spawnApplication(
     ],
     {
       env: {
-        ...process.env,
         // Some fifty starts compile the same files
         NODE_COMPILE_CACHE: compileCacheDir,
         NODE_ENV: 'development',
@@ -64,7 +66,7 @@ export async function spawnApplication(
   );
   let output = '';
   for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    stream?.on('data', (chunk: Buffer) => (output = (output + chunk.toString()).slice(-outputKept)));
   return {
     child,
     apiUrl: `http://127.0.0.1:${env.API_PORT ?? api}`,

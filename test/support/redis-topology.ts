@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { eventually } from './eventually.ts';
 import { freePort } from './process.ts';
+import { spawnTied } from './spawn.ts';
 
 /** Real Redis servers of a test's own, on free ports of this machine. */
 export interface RedisTopology {
@@ -13,6 +14,8 @@ export interface RedisTopology {
   url: string;
   /** The Redis servers, primaries first. */
   ports: number[];
+  /** Every process of it that runs, Sentinels too. */
+  processes(): { pid: number; port: number }[];
   /** The port of the primary that a key is written to. */
   primaryOf(key: string): Promise<number>;
   /** kill -9. Resolves when the process has ended. */
@@ -49,7 +52,7 @@ class Servers {
 
   async start(port: number, command: string[]): Promise<void> {
     this.#commands.set(port, command);
-    const child = spawn('redis-server', command, { stdio: 'ignore' });
+    const child = spawnTied('redis-server', command, { stdio: 'ignore' });
     await once(child, 'spawn');
     this.#running.set(port, child);
     const client = this.connect(port);
@@ -74,10 +77,14 @@ class Servers {
     const child = this.#running.get(port);
     if (!child) throw new Error(`Nothing runs on port ${port}`);
     this.#running.delete(port);
+    // Somebody else may have killed it
+    if (child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
     child.kill('SIGKILL');
     await ended;
   }
+
+  processes = () => [...this.#running].map(([port, { pid = 0 }]) => ({ pid, port }));
 
   signal(port: number, signal: 'SIGSTOP' | 'SIGCONT'): void {
     this.#running.get(port)?.kill(signal);
@@ -123,6 +130,7 @@ export async function startSingle(more: Record<string, string> = {}): Promise<Re
     return {
       url: `redis://127.0.0.1:${port}`,
       ports: [port],
+      processes: servers.processes,
       primaryOf: async () => port,
       kill: (killed) => servers.kill(killed),
       hang: (hung) => servers.signal(hung, 'SIGSTOP'),
@@ -178,6 +186,7 @@ export async function startSentinel(more: Record<string, string> = {}): Promise<
     return {
       url: `redis-sentinel://${sentinels.map((port) => `127.0.0.1:${port}`).join(',')}/rides`,
       ports: [primary, replica],
+      processes: servers.processes,
       async primaryOf() {
         const address = await watchers[0]?.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'rides');
         return Number(Array.isArray(address) ? address[1] : 0);
@@ -241,6 +250,7 @@ export async function startCluster(): Promise<RedisTopology> {
     return {
       url: `redis-cluster://${ports.map((port) => `127.0.0.1:${port}`).join(',')}`,
       ports,
+      processes: servers.processes,
       async primaryOf(key) {
         const slot = Number(await clients[0]?.cluster('KEYSLOT', key));
         for (const [from, to, primary] of (await clients[0]?.cluster('SLOTS')) ?? [])

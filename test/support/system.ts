@@ -74,6 +74,7 @@ export async function startSystem(
     METRICS_PORT: '0',
     NODE_ID: `test-${process.pid}-${Math.random().toString(36).slice(2)}`,
     DRAIN_GRACE_MS: '1',
+    GATEWAY_DRAIN_MS: '1',
     LOCATION_TICK_MS: '50',
     LOCATION_GATEWAY_BATCH_MS: '5',
     ADMIN_PHONES: '+919800000000',

@@ -66,7 +66,8 @@ export const notPrimary: Document = {
 
 const handshakes = new Set(['hello', 'ismaster', 'isMaster']);
 
-export async function startMongoSimulator(): Promise<MongoSimulator> {
+/** `keepCommands: false` for one that runs for long: then nothing can be said about what was sent. */
+export async function startMongoSimulator({ keepCommands = true } = {}): Promise<MongoSimulator> {
   const databases = new Map<string, Database>();
   const databaseOf = (name: string): Database => {
     const found = databases.get(name) ?? new Database(name);
@@ -76,8 +77,8 @@ export async function startMongoSimulator(): Promise<MongoSimulator> {
   const record: RecordedCommand[] = [];
   const faults: { name: string; times: number; reply: Document | 'lost' }[] = [];
   const timers = new Set<NodeJS.Timeout>();
-  /** Answers to writes by session and number: a driver that got none sends the same once more. */
-  const answered = new Map<string, Document>();
+  /** The last write of each session and its answer: a driver that got none sends the same once more. */
+  const answered = new Map<string, { write: string; reply: Document }>();
   let peak = 0;
   let slow: { ms: number; names: string[] } = { ms: 0, names: [] };
 
@@ -110,7 +111,8 @@ export async function startMongoSimulator(): Promise<MongoSimulator> {
   function answer(node: Node, command: Document): Document | 'lost' {
     const [name = ''] = Object.keys(command);
     if (handshakes.has(name)) return hello(node);
-    if (name !== 'ping' && name !== 'endSessions') record.push({ node: node.role, name, command });
+    if (keepCommands && name !== 'ping' && name !== 'endSessions')
+      record.push({ node: node.role, name, command });
     const fault = faults.find((one) => one.name === name && one.times > 0);
     if (fault) fault.times--;
     if (fault && fault.reply !== 'lost') return fault.reply;
@@ -120,14 +122,14 @@ export async function startMongoSimulator(): Promise<MongoSimulator> {
         throw new Refusal('NotWritablePrimary', 'not primary');
       if (node.role === 'secondary' && mode === 'primary' && name !== 'ping' && name !== 'endSessions')
         throw new Refusal('NotPrimaryNoSecondaryOk', 'not primary and secondaryOk=false');
-      const key =
-        command['txnNumber'] === undefined
-          ? undefined
-          : EJSON.stringify([command['lsid'], command['txnNumber']]);
+      const session = EJSON.stringify(command['lsid']);
+      const write = command['txnNumber'] === undefined ? undefined : EJSON.stringify(command['txnNumber']);
+      const last = answered.get(session);
       const reply =
-        (key === undefined ? undefined : answered.get(key)) ??
-        runCommand(command, databaseOf(String(command['$db'] ?? 'test')));
-      if (key !== undefined) answered.set(key, reply);
+        write !== undefined && last?.write === write
+          ? last.reply
+          : runCommand(command, databaseOf(String(command['$db'] ?? 'test')));
+      if (write !== undefined) answered.set(session, { write, reply });
       return fault ? 'lost' : reply;
     } catch (error) {
       if (error instanceof Refusal) return error.toReply();

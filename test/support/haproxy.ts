@@ -1,0 +1,144 @@
+/**
+ * The balancer before the doors. Its settings are what docs/running-in-production.md asks of any balancer; keywords:
+ * https://docs.haproxy.org/2.6/configuration.html
+ */
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { eventually } from './eventually.ts';
+import { spawnTied } from './spawn.ts';
+
+/** A process behind the balancer, and where it takes traffic. */
+export interface Backend {
+  name: string;
+  port: number;
+}
+
+export interface HaproxyOptions {
+  /** Where the balancer listens, on 127.0.0.1. */
+  apiPort: number;
+  socketPort: number;
+  /** Its own metrics, and whether both doors have a node. */
+  metricsPort: number;
+  apis: readonly Backend[];
+  gateways: readonly Backend[];
+}
+
+export interface Haproxy {
+  pid: number;
+  stop(): Promise<void>;
+}
+
+const servers = (backends: readonly Backend[], how?: (backend: Backend) => string): string =>
+  backends.map((each) => `  server ${each.name} 127.0.0.1:${each.port}${how?.(each) ?? ''}`).join('\n');
+
+/**
+ * - A node that does not answer two checks is out, and what it still holds is cut, so that its clients go elsewhere: after
+ *   1 s when its process is gone, 3 s when it hangs. One that says 503 (it drains, or is full) gets nothing new and keeps what
+ *   it has.
+ * - When no node looks well, all of them are tried: the balancer must not close every door to an SOS.
+ * - What a node refuses (503) or drops is tried on another, if trying twice does no harm: new connections, reads.
+ * - A polling client stays on its node by a cookie; it counts only where there is a session, so that each new connection
+ *   goes to the node with the fewest.
+ */
+const haproxyConfig = ({ apiPort, socketPort, metricsPort, apis, gateways }: HaproxyOptions): string => `\
+global
+  log stdout format raw local0 err
+
+defaults
+  mode http
+  log global
+  option forwardfor
+  option redispatch 1
+  retries 3
+  timeout http-request 10s
+  timeout connect 1s
+  timeout check 1s
+  timeout queue 2s
+  # Above the heartbeats of event streams (15 s) and sockets (25 s)
+  timeout client 60s
+  timeout server 60s
+  timeout tunnel 60s
+  timeout client-fin 5s
+  option httpchk
+  default-server inter 500ms fastinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
+
+frontend rest
+  bind 127.0.0.1:${apiPort}
+  use_backend api-unchecked if { nbsrv(api) lt 1 }
+  default_backend api
+
+frontend sockets
+  bind 127.0.0.1:${socketPort}
+  use_backend gateway-unchecked if { nbsrv(gateway) lt 1 }
+  default_backend gateway
+
+frontend metrics
+  bind 127.0.0.1:${metricsPort}
+  monitor-uri /readyz
+  monitor fail if { nbsrv(api) lt 1 } || { nbsrv(gateway) lt 1 }
+  http-request return status 200 content-type application/json string '{"status":"alive"}' if { path /healthz }
+  http-request use-service prometheus-exporter if { path /metrics }
+  http-request return status 404
+
+backend api
+  balance leastconn
+  http-check send meth GET uri /readyz
+  http-check expect error-status L7OKC status 200-299
+  retry-on conn-failure empty-response
+  http-request disable-l7-retry unless METH_GET
+${servers(apis, () => ' check')}
+
+backend api-unchecked
+${servers(apis)}
+
+backend gateway
+  balance leastconn
+  http-check send meth GET uri /vacancy
+  http-check expect error-status L7OKC status 200-299
+  cookie NODE insert indirect nocache httponly
+  acl in_session url_param(sid) -m found
+  http-request del-header Cookie unless in_session
+  retry-on conn-failure empty-response 503
+  http-request disable-l7-retry unless METH_GET !in_session
+${servers(gateways, ({ name }) => ` cookie ${name} check`)}
+
+backend gateway-unchecked
+${servers(gateways)}
+`;
+
+/** Starts it; resolves when it takes connections. Rejects, leaving nothing, with what it says when it does not. */
+export async function startHaproxy(options: HaproxyOptions): Promise<Haproxy> {
+  const dir = await mkdtemp(join(tmpdir(), 'ride-haproxy-'));
+  const file = join(dir, 'haproxy.cfg');
+  await writeFile(file, haproxyConfig(options));
+  // -db: in the foreground
+  const child = spawnTied('haproxy', ['-db', '-f', file], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr?.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-10_000)));
+  const exited = once(child, 'exit');
+  const hasEnded = () => child.exitCode !== null || child.signalCode !== null;
+  const stop = async () => {
+    if (!hasEnded()) child.kill('SIGTERM');
+    await exited;
+    await rm(dir, { recursive: true, force: true });
+  };
+  try {
+    await eventually(async () => {
+      if (hasEnded()) return;
+      const probe = connect(options.metricsPort, '127.0.0.1');
+      try {
+        await once(probe, 'connect');
+      } finally {
+        probe.destroy();
+      }
+    }, 10_000);
+    if (hasEnded() || child.pid === undefined) throw new Error(`haproxy ended at its start:\n${said}`);
+    return { pid: child.pid, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
