@@ -33,7 +33,7 @@ export interface TimeSeries<P> {
 }
 
 /** The time in which a caller may write is up: somebody else may be at it. */
-export class TooLateError extends Error {
+class TooLateError extends Error {
   constructor() {
     super('The database took too long');
     this.name = 'TooLateError';

@@ -13,9 +13,9 @@ import { defineScripts } from './scripts.ts';
 
 /** Shards that are moved together: their points share the questions to the database. */
 const groupSize = 8;
-/** Read from a shard at a time: entries, and bytes of them. It bounds what a process holds. */
-const maxEntries = 32;
-const maxBytes = 65_536;
+/** Read from a shard at a time: so many entries, or so many bytes of them, are enough. It bounds what a process holds. */
+const enoughEntries = 32;
+const enoughBytes = 65_536;
 /**
  * A turn ends by itself after this time, ms, and nothing is written in the last of the three operations that fit into it:
  * what a process has sent is done, or given up by the database, before another one is at the shard.
@@ -182,7 +182,7 @@ export class HistoryMover {
       (shard) => shardKeys(shard).stream,
       (pipeline, shard) => {
         const { stream, head, mover } = shardKeys(shard);
-        pipeline.takeTurn(stream, head, mover, this.#who, turnMs, restMs, maxEntries, maxBytes);
+        pipeline.takeTurn(stream, head, mover, this.#who, turnMs, restMs, enoughEntries, enoughBytes);
       },
     );
     const turns = answers.flatMap(([, answer], index) => {

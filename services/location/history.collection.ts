@@ -1,9 +1,8 @@
 /**
- * Where a trip was, for 30 days (R9.2): a time series of each trip. `npm run migrate` makes it, and the service that
- * writes it when it starts. (tripId, timestamp) is a point's identity.
+ * Where a trip was, for 30 days (R9.2): a time series of each trip. Made by the service that writes it, or by
+ * `npm run migrate`. (tripId, timestamp) is a point's identity.
  */
 import type { Update } from '../../contracts/location.ts';
-import { declareCollection } from '../../mixins/migrations.ts';
 import type { TimeSeriesSpec } from '../../mixins/time-series.ts';
 
 export const historyCollection = {
@@ -12,5 +11,3 @@ export const historyCollection = {
   indexes: [{ fields: ['tripId', 'timestamp'] }],
   timeSeries: { timeField: 'timestamp', metaField: 'tripId', granularity: 'seconds', keepDays: 30 },
 } as const satisfies TimeSeriesSpec<Update> & { indexes: unknown };
-
-declareCollection(historyCollection);

@@ -149,29 +149,31 @@ end
 return dropped`;
 
 /**
- * KEYS: stream, head, mover. ARGV: who, ms until the turn ends by itself, ms to leave between two turns, most entries, most
- * bytes (one entry is always answered). Nothing when it is somebody else's turn, too early, or all is moved; else the cursor
- * (empty at the very beginning), the entries behind it, and whether there are more.
+ * KEYS: stream, head, mover. ARGV: who, ms until the turn ends by itself, ms to leave between two turns, entries and bytes
+ * that are enough. Nothing when it is somebody else's turn, too early, or all is moved; else the cursor (empty at the very
+ * beginning), the entries behind it, and whether there may be more.
  */
 const takeTurn = `${clock}
 local head = redis.call('HMGET', KEYS[2], 'synced', 'turn')
 local mover = redis.call('GET', KEYS[3])
 if mover and mover ~= ARGV[1] then return false end
 if not mover and now - tonumber(head[2] or '0') < tonumber(ARGV[3]) then return false end
-local found = redis.call('XRANGE', KEYS[1], head[1] and '(' .. head[1] or '-', '+', 'COUNT', ARGV[4])
-if #found == 0 then
+local entries, bytes, from, more = {}, 0, head[1] and '(' .. head[1] or '-', true
+while more and #entries < tonumber(ARGV[4]) and bytes < tonumber(ARGV[5]) do
+  local page = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 4)
+  for _, entry in ipairs(page) do
+    entries[#entries + 1] = entry
+    for j = 2, #entry[2], 2 do bytes = bytes + #entry[2][j] end
+    from = '(' .. entry[1]
+  end
+  more = #page == 4
+end
+if #entries == 0 then
   if mover then redis.call('DEL', KEYS[3]) end
   return false
 end
-local entries, bytes = {}, 0
-for i, entry in ipairs(found) do
-  for j = 2, #entry[2], 2 do bytes = bytes + #entry[2][j] end
-  if i > 1 and bytes > tonumber(ARGV[5]) then break end
-  entries[i] = entry
-end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 redis.call('HSET', KEYS[2], 'turn', text(now))
-local more = #entries < #found or #found == tonumber(ARGV[4])
 return {head[1] or '', entries, more and 1 or 0}`;
 
 /**
