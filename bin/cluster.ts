@@ -27,6 +27,7 @@ const roles = {
   trips: 'trips',
   notify: 'notify',
   sos: 'sos',
+  safety: 'safety',
   admin: 'admin',
 };
 

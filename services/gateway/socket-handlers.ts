@@ -124,11 +124,7 @@ export const handlers: Handlers = {
   async 'trip:join'(parts, socket, { tripId, after }) {
     const { calls } = parts;
     const askedAt = parts.now();
-    const trip = await calls.call(
-      'trips.authorize',
-      { id: tripId, as: 'watch' },
-      { meta: metaOf(socket) },
-    );
+    const trip = await calls.call('trips.authorize', { id: tripId, as: 'watch' }, { meta: metaOf(socket) });
     if (trip.riderId === socket.data.caller.id) void tellOpenChecks(calls, socket, tripId);
     const room = tripRoom(tripId);
     const joined = [...socket.rooms].filter((name) => name.startsWith('trip:'));

@@ -85,13 +85,13 @@ async function throughAdapter(topology: RedisTopology, kind: 'classic' | 'sharde
     connections.push(connection);
     return connection;
   };
-  let listener: Redis | undefined;
+  let listening: Redis | undefined;
   const adapter = () => {
     const publisher = keep(commandConnection(target));
     if (kind === 'classic') {
       const subscriber = keep(subscriberConnection(target));
       subscriber.options.autoResubscribe = true;
-      listener = subscriber;
+      listening = subscriber;
       return createAdapter(publisher, subscriber);
     }
     const subscriber = keep(
@@ -111,7 +111,7 @@ async function throughAdapter(topology: RedisTopology, kind: 'classic' | 'sharde
   const client = await memberOf(to, http);
   return {
     ...(kind === 'classic' && target.topology === 'cluster'
-      ? { listensTo: () => listener?.options.port ?? 0 }
+      ? { listensTo: () => listening?.options.port ?? 0 }
       : {}),
     send: (n) => void from.to(room).emit('message', n),
     onMessage: (listener) => void client.on('message', listener),

@@ -13,7 +13,7 @@ import { freePort } from '../support/process.ts';
 import { Durations } from '../support/simulate/meter.ts';
 
 const roles = {
-  data: 'accounts,trips,notify,admin,sos',
+  data: 'accounts,trips,notify,admin,sos,safety',
   location: 'location',
   'api-1': 'api',
   'gateway-1': 'gateway',
