@@ -25,7 +25,7 @@ import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
 /** One system for the whole file, as production has it; some share a process only to spare one. */
 const fleet = {
-  data: 'accounts,trips,notify,admin,sos',
+  data: 'accounts,trips,notify,admin,sos,safety',
   location1: 'location',
   location2: 'location',
   api1: 'api',
