@@ -77,15 +77,20 @@ export async function spawnApplication(
   };
 }
 
-/** Resolves when the process takes traffic. */
-export const untilReady = (application: Application, withinMs = 20_000): Promise<void> =>
-  eventually(async () => {
+const ended = ({ child }: Application) => child.exitCode !== null || child.signalCode !== null;
+
+/** Resolves when the process takes traffic; rejects when it does not, or has ended. */
+export async function untilReady(application: Application, withinMs = 20_000): Promise<void> {
+  await eventually(async () => {
+    if (ended(application)) return;
     const status = await fetch(`${application.metricsUrl}/readyz`).then(
       (answer) => answer.status,
       () => 'nothing',
     );
     if (status !== 200) throw new Error(`/readyz says ${status}; ${application.output()}`);
   }, withinMs);
+  if (ended(application)) throw new Error(`It ended before it was ready; ${application.output()}`);
+}
 
 /** Starting together, they share the cores, ms. */
 const fleetReadyWithinMs = 45_000;
@@ -104,8 +109,6 @@ export interface RoleProcesses<Name extends string> {
   /** Stops those that still run, and removes what they kept. */
   stop(): Promise<void>;
 }
-
-const ended = ({ child }: Application) => child.exitCode !== null || child.signalCode !== null;
 
 /** What a role needs that a test must give it: where the others are. Everything else has a default of its own. */
 export type RoleEnvironment = { NATS_URL: string; REDIS_URL: string; PROVIDERS_SANDBOX_URL: string } & Record<
