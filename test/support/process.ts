@@ -1,21 +1,33 @@
 import type { ChildProcess } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { errorCode } from '../../lib/error-code.ts';
 import { eventually } from './eventually.ts';
 import { spawnTied } from './spawn.ts';
 import type { System } from './system.ts';
 
-/** A port that nobody listens on at the moment. */
+/**
+ * A port that nobody listens on at the moment. Below those that the system gives to outgoing connections: a process that is
+ * started again must find its own free.
+ */
 export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return port;
+  for (let attempt = 0; ; attempt++) {
+    const port = randomInt(10_000, 32_768);
+    const probe = createServer();
+    try {
+      await once(probe.listen(port, '127.0.0.1'), 'listening');
+    } catch (error) {
+      if (errorCode(error) !== 'EADDRINUSE' || attempt === 100) throw error;
+      continue;
+    }
+    probe.close();
+    await once(probe, 'close');
+    return port;
+  }
 }
 
 /** Kept from run to run; Node looks whether a file has changed. */

@@ -52,6 +52,7 @@ test('R1.2 who does not go by itself is cut off, in a way from which it comes ba
     expect(new Set(reasons)).toEqual(new Set(['transport close']));
     await eventually(() => expect(clients.every((client) => client.connected)).toBe(true));
   } finally {
+    second?.close();
     for (const client of clients) client.close();
     await server.close();
   }
