@@ -421,6 +421,7 @@ const sos: Bench = async ({ quick }) => {
       const accepted: number[] = [];
       const cpuBefore =
         (await processCpuMs(process.pid)) + (await processCpuMs(plain.pid ?? 0)) + (await redisCpuMs(redis));
+      const before = await redis.llen(`{${baselineSends}}:${baselineSends}:wait`);
       const began = performance.now();
       const progress = new Progress();
       const adds = await allAtOnce(size, async (n) => {
@@ -435,7 +436,6 @@ const sos: Bench = async ({ quick }) => {
         await queue.add(data, { jobId: alertId });
         accepted.push(performance.now() - began);
       });
-      const before = await redis.llen(`{${baselineSends}}:${baselineSends}:wait`);
       await until('the baseline is done', async () => {
         const waiting = (await redis.llen(`{${baselineSends}}:${baselineSends}:wait`)) - before;
         progress.add(waiting / contactsEach);
