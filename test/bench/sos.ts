@@ -477,7 +477,7 @@ const sos: Bench = async ({ quick }) => {
       ratio,
       targets,
       notes: [
-        `Three contacts an alert, NeDB for the database, Redis with appendfsync always. Bursts are ${sizes.join(', ')} calls of sos.trigger at once; the rate is ${rate}/s for ${rateS} s; REST over 64 connections and ${sockets.length} sockets with ${doors} presses at once, generator and door in one process.`,
+        `Three contacts an alert, NeDB for the database, Redis with appendfsync always. Bursts are ${sizes.join(', ')} calls of sos.trigger, begun as fast as one process can (100, then a turn of the event loop); the rate is ${rate}/s for ${rateS} s; REST over 64 connections and ${sockets.length} sockets with ${doors} presses at once, generator and door in one process.`,
         'Done is counted when the job that sends the messages is in Redis; they are sent by a process that is started afterwards (sentAllMs counts from its start). CPU of the burst is until done.',
         'Baseline: Bull with one job an alert and one a message, concurrency 50, the writes one after the other, added without a service broker in between; nothing is sent meanwhile either.',
       ],
