@@ -91,10 +91,11 @@ local function take(press)
   end
   for i = 13, #press, 2 do set[#set + 1] = 'm:raised:' .. press[i]; set[#set + 1] = press[i + 1] end
   redis.call(unpack(set))
-  redis.call('SET', openKey, id, 'PX', ${openForMs})
-  note(id, press[8])
+  -- From here on it is an alert: whatever fails below, the sweep has to find it
   fresh[#fresh + 1] = at
   fresh[#fresh + 1] = id
+  redis.call('SET', openKey, id, 'PX', ${openForMs})
+  note(id, press[8])
   tell(feed, 'sos.triggered', at, press[7] .. ',"name":' .. cjson.encode(card[1] or '') .. '}')
   return {id, 'active', at, 'new', '0'}
 end

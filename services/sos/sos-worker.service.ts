@@ -80,7 +80,7 @@ export default defineService({
       name: 'sos',
       as: 'processing',
       redis: 'sos',
-      // Groups of up to 200: more at once would only take Redis away from who presses now
+      // Groups of up to 1000: more at once would only take Redis away from who presses now
       concurrency: 2,
       ...sosLock,
       async process({ ids, fresh = false }) {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import { io } from 'socket.io-client';
 import type { Update } from '../../contracts/location.ts';
+import { pause } from '../../lib/backoff.ts';
 import {
   activeTrip,
   aracaju,
@@ -473,7 +474,7 @@ describe('a gateway that goes', () => {
           .emitWithAck('location:update', update)
           .catch(() => null);
         if (ack?.ok) published.push(update.timestamp);
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        await pause(100, over.signal);
       }
     })();
     await eventually(() => expect(published.length).toBeGreaterThan(2));

@@ -305,6 +305,7 @@ describe.each([mongoBackend])('location history on %s', () => {
   const ofThese = (ids: readonly string[]) =>
     copies().filter((point) => ids.includes(point.split(' ')[0] ?? ''));
 
+  // It counts what is stored: of a MONGO_URI only the simulator can be read from here
   const onSimulator = isSimulated ? test : test.skip;
 
   onSimulator(
