@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { PublicError } from '../../contracts/errors.ts';
 import { type ClientEvent, clientEvents, neverRefused } from '../../contracts/socket.ts';
 import { AppError, publicError } from '../../lib/errors.ts';
+import type { Caller } from '../../lib/permissions.ts';
 import { isHostile, parseOrRefuse } from '../../lib/validate.ts';
 import { type ClientSocket, type GatewayParts, handlers } from './socket-handlers.ts';
 
@@ -24,6 +25,8 @@ export interface AnswerOptions {
   sheds(event: string): boolean;
   /** Larger messages are refused with PAYLOAD_TOO_LARGE. */
   maxBytes: number;
+  /** Whose session it is; SESSION_STORE_UNAVAILABLE while nobody can say, UNAUTHENTICATED when it has ended. */
+  resolve(token: string): Promise<Caller>;
   /** For counting and logging; `event` is `unknown` for what is not in the contract. INTERNAL has an id to find it by. */
   onRefused(event: ClientEvent | 'unknown', refusal: PublicError, error: unknown): void;
 }
@@ -45,9 +48,6 @@ function admit(socket: ClientSocket, { event, payload, bytes }: Packet, options:
   if (bytes > options.maxBytes) throw new AppError('PAYLOAD_TOO_LARGE');
   if (!isKnown(event)) throw new AppError('UNKNOWN_EVENT');
   if (isHostile(payload)) throw new AppError('VALIDATION');
-  // Let in while nobody could say whether the session was good: for an SOS alone
-  if (socket.data.caller.standing === 'unknown' && !isOfSos(event))
-    throw new AppError('SESSION_STORE_UNAVAILABLE', { retryAfterS: 1 });
   return event;
 }
 
@@ -90,10 +90,19 @@ export function answerEvents(socket: ClientSocket, options: AnswerOptions): void
     received += typeof data === 'string' || Buffer.isBuffer(data) ? Buffer.byteLength(data) : 0;
   });
 
+  let asking: Promise<Caller> | undefined;
+  /** Let in while nobody could say whether the session is good, for an SOS alone: for anything else it is asked now. */
+  const untilKnown = async (): Promise<void> => {
+    asking ??= options.resolve(socket.data.token).finally(() => (asking = undefined));
+    socket.data.caller = await asking;
+  };
+
   const respond = async (packet: Packet): Promise<void> => {
     const { event, payload, answer } = packet;
     try {
-      const result = await dispatch(socket, admit(socket, packet, options), payload, options.parts);
+      const admitted = admit(socket, packet, options);
+      if (socket.data.caller.standing === 'unknown' && !isOfSos(admitted)) await untilKnown();
+      const result = await dispatch(socket, admitted, payload, options.parts);
       if (isAnswer(answer)) answer({ ok: true, ...result });
     } catch (error) {
       const told = publicError(error);

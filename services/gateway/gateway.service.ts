@@ -123,6 +123,7 @@ export default defineService({
         parts: this.parts,
         sheds: (event) => this.shedding.refuses(event),
         maxBytes: this.config.socketPayloadKb * 1024,
+        resolve: (token) => this.sessions.resolve(token),
         onRefused: (event, { code, requestId }, error) => {
           metrics.increment('gateway.refused.total', { event, code });
           if (code === 'INTERNAL')

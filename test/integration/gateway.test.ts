@@ -158,6 +158,19 @@ describe('who may watch a trip', () => {
     expect(await ask(await connect(rider), 'trip:join', { tripId })).toEqual(refusal('TRIP_NOT_FOUND'));
   });
 
+  test('+ a session that could not be looked up in time is looked up when the socket asks for something', async () => {
+    const { sessions } = system.broker.getLocalService('gateway') as unknown as { sessions: Sessions };
+    const admit = sessions.admit.bind(sessions);
+    sessions.admit = async (token) => ({ ...(await admit(token)), standing: 'unknown' });
+    try {
+      const socket = await connect(admin);
+      const asked = rides.slice(0, 3).map(({ tripId }) => ask(socket, 'trip:join', { tripId }));
+      for (const answer of await Promise.all(asked)) expect(answer).toMatchObject({ ok: true });
+    } finally {
+      sessions.admit = admit;
+    }
+  });
+
   test('a connection watches only so many trips; leaving one makes room', async () => {
     const socket = await connect(admin);
     const [a, b, c, d] = rides.map(({ tripId }) => ({ tripId }));
