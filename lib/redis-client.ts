@@ -4,6 +4,7 @@
  */
 import { Cluster, Command, Redis, type RedisOptions } from 'ioredis';
 import type { RedisTarget } from './redis-url.ts';
+import { followSwitches } from './sentinel-switches.ts';
 
 /** All commands and pipelines; on a Cluster a pipeline takes keys of one node only (lib/redis-pipelines.ts). */
 export type RedisConnection = Redis | Cluster;
@@ -82,7 +83,7 @@ export function workerConnection(target: RedisTarget, silentMs: number): RedisCo
  */
 export function subscriberConnection(target: RedisTarget): Redis {
   if (target.topology !== 'cluster')
-    return new Redis({ ...forSubscriber, ...addressOf(target), retryStrategy: backoff });
+    return tended(new Redis({ ...forSubscriber, ...addressOf(target), retryStrategy: backoff }), target);
   let nodes = target.nodes;
   let next = Math.floor(Math.random() * nodes.length);
   const connection: Redis = new Redis({
@@ -134,7 +135,7 @@ function addressOf(target: RedisTarget): RedisOptions {
 
 function connectionTo(target: RedisTarget, options: RedisOptions, patient: boolean): RedisConnection {
   if (target.topology !== 'cluster')
-    return withTidyTimer(new Redis({ ...options, ...addressOf(target), retryStrategy: backoff }));
+    return tended(new Redis({ ...options, ...addressOf(target), retryStrategy: backoff }), target);
   const { enableOfflineQueue: _, retryStrategy: __, ...redisOptions } = options;
   const cluster = new Cluster(target.nodes, {
     lazyConnect: !patient,
@@ -152,19 +153,32 @@ function connectionTo(target: RedisTarget, options: RedisOptions, patient: boole
     ...(target.tls ? { dnsLookup: (host, done) => done(null, host) } : {}),
     redisOptions: { ...redisOptions, ...accessOf(target) },
   });
-  cluster.on('+node', withTidyTimer);
-  return cluster;
+  return tendedCluster(cluster, target);
+}
+
+/** A Cluster, and the copies that are made of it, whose connections are tended. */
+function tendedCluster(cluster: Cluster, target: RedisTarget): Cluster {
+  const duplicate = cluster.duplicate.bind(cluster);
+  cluster.duplicate = (...overrides) => tendedCluster(duplicate(...overrides), target);
+  return cluster.on('+node', (node: Redis) => tended(node, target));
+}
+
+/** A connection, and the copies that are made of it, with what ioredis lacks. */
+function tended(connection: Redis, target: RedisTarget): Redis {
+  const duplicate = connection.duplicate.bind(connection);
+  // A Cluster asks for its slots on a copy each time, and leaves one that does not answer after a second
+  connection.duplicate = (override) => tended(duplicate(override), target);
+  tidyTimer(connection);
+  if (target.topology === 'sentinel') followSwitches(target, connection);
+  return connection;
 }
 
 /**
  * ioredis (5.11) leaves the timer of `socketTimeout` running when a connection closes with commands under way: it would
  * end the next connection, or hold a process that has stopped.
  */
-function withTidyTimer(connection: Redis): Redis {
-  const duplicate = connection.duplicate.bind(connection);
-  // A Cluster asks for its slots on a copy each time, and leaves one that does not answer after a second
-  connection.duplicate = (override) => withTidyTimer(duplicate(override));
-  return connection.on('close', () => {
+function tidyTimer(connection: Redis): void {
+  connection.on('close', () => {
     clearTimeout(Reflect.get(connection, 'socketTimeoutTimer') as NodeJS.Timeout | undefined);
     Reflect.set(connection, 'socketTimeoutTimer', undefined);
   });
@@ -214,7 +228,6 @@ export function siblingOf(connection: RedisConnection): RedisConnection {
   const known = siblings.get(connection);
   if (known) return known;
   const sibling = connection.duplicate();
-  if (sibling instanceof Cluster) sibling.on('+node', withTidyTimer);
   sibling.on('error', (error: Error) => connection.emit('error', error));
   siblings.set(connection, sibling);
   return sibling;

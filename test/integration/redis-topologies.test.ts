@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { Cluster } from 'ioredis';
+import { Cluster, type Redis } from 'ioredis';
 import { loadConfig } from '../../lib/config.ts';
 import { newId } from '../../lib/ids.ts';
 import { shardCount, shardKeys, shardOf } from '../../lib/location-keys.ts';
@@ -10,7 +10,9 @@ import {
   isReady,
   ownersOf,
   type RedisConnection,
+  siblingOf,
   subscriberConnection,
+  workerConnection,
 } from '../../lib/redis-client.ts';
 import { pipelined } from '../../lib/redis-pipelines.ts';
 import { parseRedisUrl, type RedisTarget } from '../../lib/redis-url.ts';
@@ -290,4 +292,42 @@ describe('R8.4 a write that must survive its primary', () => {
       expect(await write(4)).toEqual({ value: 'OK', replicated: false, kept: true }),
     );
   }, 20_000);
+});
+
+describe('R8.4 the primary of a Sentinel group hangs', () => {
+  let sentinel: RedisTopology;
+  const connections: Redis[] = [];
+  beforeAll(async () => {
+    sentinel = await startSentinel();
+  }, 40_000);
+  afterAll(async () => {
+    for (const connection of connections) closeConnection(connection);
+    await sentinel.stop();
+  });
+
+  test('every connection goes to the one that took over, also those that nobody uses', async () => {
+    const target = targetOf(sentinel.url);
+    const command = commandConnection(target) as Redis;
+    const blocked = workerConnection(target, 60_000) as Redis;
+    const sibling = siblingOf(command) as Redis;
+    connections.push(command, blocked, subscriberConnection(target));
+    for (const connection of [...connections, sibling]) {
+      connection.on('error', () => undefined);
+      expect(await isReady(connection, 5000)).toBe(true);
+    }
+    const port = await sentinel.primaryOf('');
+    const popped = blocked.blpop('a-list', 0);
+
+    sentinel.hang(port);
+    await eventually(async () => expect(await sentinel.primaryOf('')).not.toBe(port), 10_000);
+    const next = await sentinel.primaryOf('');
+    await eventually(() => {
+      for (const { stream, status } of [...connections, sibling])
+        expect({ status, port: stream.remotePort }).toEqual({ status: 'ready', port: next });
+    }, 2000);
+
+    await command.rpush('a-list', 'one');
+    expect(await popped).toEqual(['a-list', 'one']);
+    sentinel.wake(port);
+  }, 30_000);
 });
