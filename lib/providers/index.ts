@@ -9,6 +9,8 @@ import type { VoiceProvider } from './voice.ts';
 
 /** Our name of the template that contacts get in an SOS. */
 export const SOS_TEMPLATE = 'sos';
+/** And of the one that tells them that it is over. */
+export const SOS_OVER_TEMPLATE = 'sos-over';
 
 /** What an SOS reaches people by. */
 export interface SosProviders {

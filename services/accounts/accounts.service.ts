@@ -14,7 +14,7 @@ import type { Caller } from '../../lib/permissions.ts';
 import { hashPin, isPin, keyedHash } from '../../lib/pins.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { type Sealer, sealerOf } from '../../lib/sealed.ts';
-import { type Card, cards } from '../../mixins/cards.ts';
+import { type Card, cards, numberKeyOf } from '../../mixins/cards.ts';
 import { sessions } from '../../mixins/sessions.ts';
 import { type Change, store } from '../../mixins/store.ts';
 import { type ContactsCache, contactsCache } from './contacts-cache.ts';
@@ -42,13 +42,15 @@ interface UserRecord {
   cardPending?: boolean;
 }
 
-const toCard = (user: UserRecord): Card => ({
+const toCard = (sealer: Sealer, user: UserRecord): Card => ({
   userId: user._id,
   version: user.version ?? 0,
   name: user.name,
   contacts: user.contactsSealed,
   pin: user.pinHash,
   duressPin: user.duressPinHash,
+  number: numberKeyOf(user.phoneHash),
+  devices: sealer.seal(JSON.stringify(user.pushToken ? [user.pushToken.token] : [])),
 });
 
 /** How often cards that are not in the SOS Redis yet are tried again, ms. */
@@ -115,7 +117,7 @@ export default defineService({
     async saveCard(user: UserRecord): Promise<void> {
       const { _id, version } = user;
       try {
-        await this.cards.save(toCard(user));
+        await this.cards.save(toCard(this.sealer(), user));
         await this.store.update(
           { _id, version: version ?? { $exists: false } },
           { $set: { cardPending: false } },
@@ -328,7 +330,7 @@ export default defineService({
       permissions: 'user',
       rest: { method: 'PUT', path: '/me/push-token' },
       async handler(ctx) {
-        await this.change(caller(ctx.meta).id, { pushToken: ctx.params });
+        await this.change(caller(ctx.meta).id, { pushToken: ctx.params, cardPending: true });
         return null;
       },
     },

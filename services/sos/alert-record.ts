@@ -27,11 +27,16 @@ export interface MessageState {
   unsure?: { provider: string; since: number };
 }
 
-/** A message that nobody has tried yet. */
-export const queued = (name: string, at: number, drill: boolean): MessageState => ({
+/** A message that nobody has tried yet. A text's channel is open until then. */
+export const queued = (
+  name: string,
+  at: number,
+  drill: boolean,
+  channel: 'push' | null = null,
+): MessageState => ({
   name,
   status: drill ? 'drill' : 'queued',
-  channel: null,
+  channel,
   provider: null,
   tries: [],
   at,
@@ -161,7 +166,8 @@ export function raisersView(record: AlertRecord, log: readonly LogEntry[]): Aler
   const location = seen ? seen.location : record.location;
   const acceptedAt = iso(record.acceptedAt);
   /** Contacts that were looked up after a cancel wait for ever. */
-  const waiting = ({ name }: MessageState) => queued(name, record.acceptedAt, record.press.drill);
+  const waiting = ({ name, channel }: MessageState) =>
+    queued(name, record.acceptedAt, record.press.drill, channel === 'push' ? channel : null);
   return {
     alertId: record.alertId,
     status: viewOf(record),

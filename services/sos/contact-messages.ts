@@ -3,12 +3,13 @@ import type { Contact } from '../../contracts/accounts.ts';
 import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
 import { keyedHash } from '../../lib/pins.ts';
 import { type NextAttempt, nextAttempt } from '../../lib/providers/attempts.ts';
-import { SOS_TEMPLATE } from '../../lib/providers/index.ts';
+import { SOS_OVER_TEMPLATE, SOS_TEMPLATE } from '../../lib/providers/index.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
-import type { SmsMessage, SmsProvider } from '../../lib/providers/sms.ts';
 import type { Sealer } from '../../lib/sealed.ts';
+import { numberKeyOf } from '../../mixins/cards.ts';
 import type { MessageState, Purpose } from './alert-record.ts';
-import { mapUrl, overText, raisedText } from './message-text.ts';
+import { mapUrl, overText, plainName, raisedText } from './message-text.ts';
+import type { ContactMessage, Way } from './ways.ts';
 
 /** A contact with the key under which its messages are kept: not the number, and the same for a number everywhere. */
 export interface KeyedContact extends Contact {
@@ -19,7 +20,7 @@ export interface KeyedContact extends Contact {
 export function openContacts(sealer: Sealer, hashSecret: string, sealed: string): KeyedContact[] {
   const contacts = new Map<string, KeyedContact>();
   for (const contact of JSON.parse(sealer.open(sealed)) as Contact[]) {
-    const key = keyedHash(hashSecret, contact.phone).slice(0, 16);
+    const key = numberKeyOf(keyedHash(hashSecret, contact.phone));
     if (!contacts.has(key)) contacts.set(key, { ...contact, key });
   }
   return [...contacts.values()];
@@ -34,30 +35,34 @@ export interface Told {
 }
 
 /** The message to a contact, for providers that send texts and for those that send registered templates. */
-export function messageTo(contact: KeyedContact, purpose: Purpose, told: Told): SmsMessage {
+export function messageTo(
+  contact: KeyedContact,
+  purpose: Purpose,
+  told: Told,
+  devices: readonly string[] = [],
+): ContactMessage {
   const body = purpose === 'raised' ? raisedText(told) : overText(told);
   // DLT allows 30 characters a variable
-  const name = Array.from(told.name).slice(0, 30).join('');
+  const name = Array.from(plainName(told.name)).slice(0, 30).join('');
   const place = told.location === null ? 'not known' : mapUrl(told.location).replace('https://', '');
-  const variables = purpose === 'raised' ? { name, place, link: told.link ?? place } : { name };
-  return {
-    to: contact.phone,
-    body,
-    ...(purpose === 'raised' ? { template: { name: SOS_TEMPLATE, variables } } : {}),
-  };
+  const template =
+    purpose === 'raised'
+      ? { name: SOS_TEMPLATE, variables: { name, place, link: told.link ?? place } }
+      : { name: SOS_OVER_TEMPLATE, variables: { name } };
+  return { to: contact.phone, body, template, devices };
 }
 
 /** The attempt that is due next; null when every provider is exhausted. */
-export const dueNext = (providers: readonly SmsProvider[], state: MessageState): NextAttempt | null =>
+export const dueNext = (ways: readonly Way[], state: MessageState): NextAttempt | null =>
   nextAttempt(
-    providers.map(({ name }) => name),
+    ways.map(({ name }) => name),
     state.tries,
   );
 
 /** `where`: what the text will say of the place. A claim without an outcome leaves it open whether its provider sent it. */
 export const claimed = (
   state: MessageState,
-  provider: string,
+  { name: provider, channel }: Pick<Way, 'name' | 'channel'>,
   at: number,
   where: AlertLocation | null,
 ): MessageState => ({
@@ -66,7 +71,7 @@ export const claimed = (
     ? { unsure: { provider: state.provider, since: state.at } }
     : {}),
   status: 'sending',
-  channel: 'sms',
+  channel,
   provider,
   at,
   where,
@@ -91,8 +96,8 @@ const mayHaveArrived = (error: unknown): boolean =>
  * never, but once is better.
  */
 export async function attempt(
-  providers: readonly SmsProvider[],
-  message: SmsMessage,
+  ways: readonly Way[],
+  message: ContactMessage,
   state: MessageState,
   clock: () => number,
 ): Promise<{ state: MessageState; resent: boolean }> {
@@ -106,7 +111,7 @@ export async function attempt(
     messageId,
   });
   try {
-    const asked = providers.find(({ name }) => name === unsure?.provider);
+    const asked = ways.find(({ name }) => name === unsure?.provider);
     if (unsure && asked?.findSent) {
       const { to, body } = message;
       const found = await asked
@@ -115,10 +120,10 @@ export async function attempt(
         .catch(() => null);
       if (found) return { state: sent(asked.name, found.providerMessageId), resent: false };
     }
-    const provider = providers.find(({ name }) => name === state.provider);
-    if (!provider) throw new Error(`No provider ${state.provider}`);
-    const { providerMessageId } = await provider.send(message, { timeoutMs: sendTimeoutMs });
-    return { state: sent(provider.name, providerMessageId), resent };
+    const way = ways.find(({ name }) => name === state.provider);
+    if (!way) throw new Error(`No provider ${state.provider}`);
+    const { providerMessageId } = await way.send(message, { timeoutMs: sendTimeoutMs });
+    return { state: sent(way.name, providerMessageId), resent };
   } catch (error) {
     const [code, permanent] =
       error instanceof ProviderError ? [error.code, error.permanent] : ['UNKNOWN', false];

@@ -3,8 +3,9 @@ import type { Log } from '../../lib/context.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import type { Card } from '../../mixins/cards.ts';
 import { type AlertRecord, messageField, queued } from './alert-record.ts';
-import { openContacts } from './contact-messages.ts';
+import { type KeyedContact, openContacts } from './contact-messages.ts';
 import type { Plan, SosRecords } from './records.ts';
+import { pushKeyOf } from './ways.ts';
 
 export interface LookUpParts {
   records: SosRecords;
@@ -12,6 +13,8 @@ export interface LookUpParts {
   hashSecret: string;
   /** Rejects when nobody can say whom to tell. */
   cardOf(userId: string): Promise<Pick<Card, 'name' | 'contacts' | 'pin' | 'duressPin'>>;
+  /** Tokens of the app's installations, sealed, of those contacts (by key) who have it. */
+  devicesOf(contacts: readonly string[]): Promise<Map<string, string>>;
   /** A link that follows the raiser without a login. */
   linkOf(record: AlertRecord): Promise<string>;
   logger: Log;
@@ -19,7 +22,10 @@ export interface LookUpParts {
 }
 
 /** Of an alert that has been taken: its contacts as the card at that moment had them, or has them now. */
-async function planOf(parts: LookUpParts, record: AlertRecord): Promise<Plan> {
+async function planOf(
+  parts: LookUpParts,
+  record: AlertRecord,
+): Promise<Plan & { contacts: KeyedContact[] }> {
   const { sealer, hashSecret, logger, now } = parts;
   const { drill } = record.press;
   const fields: Record<string, string> = {};
@@ -43,8 +49,31 @@ async function planOf(parts: LookUpParts, record: AlertRecord): Promise<Plan> {
   // Also without any contact it is said once
   fields.looked = '1';
   const entry = { at: now(), what: contacts.length > 0 ? 'contacts-queued' : 'no-contacts' };
-  return { record, entry, fields };
+  return { record, entry, fields, contacts };
 }
+
+/** Contacts who have the app get a push message beside the text. Texts go out without it when nobody can say who has. */
+async function addPush(
+  parts: LookUpParts,
+  plans: readonly (Plan & { contacts: KeyedContact[] })[],
+): Promise<void> {
+  const { sealer, logger, now } = parts;
+  const keys = new Set(plans.flatMap(({ contacts }) => contacts.map(({ key }) => key)));
+  const devices = await parts.devicesOf([...keys]).catch((error: unknown) => {
+    logger.warn('An SOS goes out without push messages', { alerts: plans.length, error });
+    return new Map<string, string>();
+  });
+  for (const { record, fields, contacts } of plans)
+    for (const { key, name } of contacts) {
+      if (tokensOf(sealer, devices.get(key)).length === 0) continue;
+      const state = queued(name, now(), record.press.drill, 'push');
+      fields[messageField('raised', pushKeyOf(key))] = JSON.stringify(state);
+    }
+}
+
+/** The tokens of a contact who has the app; none of one who has not. */
+export const tokensOf = (sealer: Sealer, sealed: string | undefined): string[] =>
+  sealed === undefined ? [] : (JSON.parse(sealer.open(sealed)) as string[]);
 
 /**
  * These alerts with their contacts written down: what is there already stays as it is. `unknown`: why it could not be found out
@@ -57,7 +86,7 @@ export async function lookUp(
   const { records, logger, now } = parts;
   const fresh = found.filter(({ looked }) => !looked);
   if (fresh.length === 0) return { records: [...found], unknown: [] };
-  const plans: Plan[] = [];
+  const plans: Awaited<ReturnType<typeof planOf>>[] = [];
   const unknown: unknown[] = [];
   await Promise.all(
     fresh.map(async (record) => {
@@ -70,6 +99,7 @@ export async function lookUp(
       }
     }),
   );
+  await addPush(parts, plans);
   await records.plan(plans, now());
   for (const { record, entry } of plans) {
     const { alertId, status, press } = record;

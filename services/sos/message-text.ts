@@ -11,7 +11,8 @@ export const mapUrl = ({ lat, lng }: Pick<AlertLocation, 'lat' | 'lng'>): string
 /** No name of more characters fits, whatever they are. */
 const longest = 320;
 
-const plainName = (name: string): string =>
+/** A name on one line, without what only takes room. */
+export const plainName = (name: string): string =>
   name
     .slice(0, 2 * longest)
     .replace(/\s+/g, ' ')

@@ -2,7 +2,6 @@
  * Messages to emergency contacts. Each attempt is claimed in the alert's record before it is made and recorded after it; what
  * fails gets its next attempt as a job of its own. At the end somebody knows.
  */
-import type { SmsProvider } from '../../lib/providers/sms.ts';
 import { type AlertRecord, type MessageState, messageField, type Purpose } from './alert-record.ts';
 import { isOver } from './alert-state.ts';
 import {
@@ -16,11 +15,14 @@ import {
   placeOf,
 } from './contact-messages.ts';
 import type { Follow, FollowJob, JobToAdd, SendJob } from './follow-jobs.ts';
-import { type LookUpParts, lookUp } from './look-up.ts';
+import { type LookUpParts, lookUp, tokensOf } from './look-up.ts';
 import { Semaphore } from './semaphore.ts';
+import { contactKeyOf, isPushKey, type Way } from './ways.ts';
 
 export interface MessengerParts extends LookUpParts {
-  sms: readonly SmsProvider[];
+  /** In the order in which they are tried; push beside the texts. */
+  texts: readonly Way[];
+  push: readonly Way[];
   metrics: { increment(name: string, labels?: Record<string, string>, value?: number): void };
   follow: Follow;
 }
@@ -42,6 +44,8 @@ const unreachedJob = (alertId: string): JobToAdd<FollowJob> => ({
 interface One {
   record: AlertRecord;
   contact: KeyedContact;
+  /** Of the message: the contact's own, or that of their push message. */
+  key: string;
   purpose: Purpose;
   state: MessageState;
   /** The job is for this message alone. */
@@ -74,7 +78,7 @@ export class Messenger {
     const { records, unknown } = await lookUp(this.#parts, found);
     const alone = contact !== undefined;
     const all = records.flatMap((record) => this.#messagesOf(record, purpose, alone));
-    const wanted = all.filter((one) => !alone || one.contact.key === contact);
+    const wanted = all.filter((one) => !alone || one.key === contact);
     // One alert's failure never fails its group: all are tried, then the job fails if any has to be done again
     await allThenFail(wanted.map((one) => this.#underWay.run(() => this.#advance(one))));
     if (unknown.length > 0) throw unknown[0];
@@ -104,20 +108,21 @@ export class Messenger {
       openContacts(sealer, hashSecret, record.contacts).map((contact) => [contact.key, contact]),
     );
     return record.messages.flatMap((message) => {
-      const contact = contacts.get(message.contact);
-      const { state } = message;
+      const { contact: key, state } = message;
+      const contact = contacts.get(contactKeyOf(key));
       const isOpen = state.status === 'queued' || state.status === 'sending' || state.status === 'failed';
       return contact && message.purpose === purpose && isOpen
-        ? [{ record, contact, purpose, state, alone }]
+        ? [{ record, contact, key, purpose, state, alone }]
         : [];
     });
   }
 
   /** The next attempt at a message, or the job that will make it. */
   async #advance(one: One): Promise<void> {
-    const { sms, now, records } = this.#parts;
-    const { record, contact, purpose, state } = one;
-    const due = dueNext(sms, state);
+    const { now, records } = this.#parts;
+    const { record, contact, key, purpose, state } = one;
+    const ways = this.#waysOf(key);
+    const due = dueNext(ways, state);
     if (!due) return;
     const sinceMs = now() - state.at;
     // A failed one waits for its turn; its job has no delay any more when it comes
@@ -128,34 +133,43 @@ export class Messenger {
     if (unfinished && sinceMs < claimLastsMs(state))
       return this.#later(one, `unfinished:${state.at}`, claimLastsMs(state) - sinceMs);
     // A claim without an outcome is the provider's that had it
-    const provider = (unfinished ? state.provider : null) ?? due.channel;
+    const name = (unfinished ? state.provider : null) ?? due.channel;
+    const way = ways.find((one) => one.name === name);
+    if (!way) throw new Error(`No provider ${name}`);
+    const devices = isPushKey(key) ? await this.#devicesOf(contact) : [];
     const location = placeOf(state, record.location);
-    const claim = claimed(state, provider, now(), location);
-    const field = messageField(purpose, contact.key);
+    const claim = claimed(state, way, now(), location);
+    const field = messageField(purpose, key);
     if (!(await records.claim(record.alertId, field, state, claim))) return;
-    const message = messageTo(contact, purpose, {
-      name: record.name,
-      status: record.status,
-      location,
-      link: record.link === null ? null : this.#parts.sealer.open(record.link),
-    });
-    const { state: after, resent } = await attempt(sms, message, claim, now);
+    const link = record.link === null ? null : this.#parts.sealer.open(record.link);
+    const told = { name: record.name, status: record.status, location, link };
+    const message = messageTo(contact, purpose, told, devices);
+    const { state: after, resent } = await attempt(ways, message, claim, now);
     if (resent) this.#parts.metrics.increment('sos.resent.total');
     await this.#record({ ...one, state: after });
   }
 
+  #waysOf(key: string): readonly Way[] {
+    return isPushKey(key) ? this.#parts.push : this.#parts.texts;
+  }
+
+  async #devicesOf({ key }: KeyedContact): Promise<string[]> {
+    const found = await this.#parts.devicesOf([key]);
+    return tokensOf(this.#parts.sealer, found.get(key));
+  }
+
   async #record(one: One): Promise<void> {
-    const { records, metrics, sms } = this.#parts;
-    const { record, contact, purpose, state } = one;
-    const field = messageField(purpose, contact.key);
-    const who = `${state.name}, sms by ${state.provider}`;
+    const { records, metrics } = this.#parts;
+    const { record, key, purpose, state } = one;
+    const field = messageField(purpose, key);
+    const who = `${state.name}, ${state.channel} by ${state.provider}`;
     if (state.status === 'sent') {
       metrics.increment('sos.messages.total', { outcome: 'sent', from: 'worker' });
       const what = purpose === 'raised' ? 'contact-told' : 'contact-told-over';
       await records.outcome(record.alertId, field, state, { at: state.at, what, note: who });
       return;
     }
-    const due = dueNext(sms, state);
+    const due = dueNext(this.#waysOf(key), state);
     const note = `${who}: ${state.code ?? 'failed'}`;
     if (due) {
       metrics.increment('sos.messages.total', { outcome: 'retried', from: 'worker' });
@@ -163,8 +177,14 @@ export class Messenger {
       return this.#later({ ...one, alone: false }, `${due.channel}:${due.attempt}`, due.delayMs);
     }
     metrics.increment('sos.messages.total', { outcome: 'failed', from: 'worker' });
-    metrics.increment('sos.exhausted.total', { what: 'contact' });
+    metrics.increment('sos.exhausted.total', { what: isPushKey(key) ? 'push' : 'contact' });
     const { alertId, status } = record;
+    await records.bury({ alertId, contact: key, purpose, at: state.at });
+    // Whether somebody is reached is up to their text
+    if (isPushKey(key)) {
+      await records.outcome(alertId, field, state, { at: state.at, what: 'contact-try-failed', note });
+      return;
+    }
     const told = { alertId, status, what: 'contact-not-reached', note: state.name };
     await records.outcome(
       alertId,
@@ -173,19 +193,18 @@ export class Messenger {
       { at: state.at, what: 'contact-not-reached', note: state.name },
       told,
     );
-    await records.bury({ alertId, contact: contact.key, purpose, at: state.at });
     await this.#parts.follow([unreachedJob(alertId)]);
   }
 
-  async #later({ record, contact, purpose, alone }: One, what: string, delayMs: number): Promise<void> {
+  async #later({ record, key, purpose, alone }: One, what: string, delayMs: number): Promise<void> {
     // By a clock that is behind: a job cannot queue itself again under its own id, but it can fail and run again
     if (alone) throw new Error('It is too early for this attempt');
     const { alertId } = record;
     await this.#parts.follow([
       {
-        data: { kind: 'send', ids: [alertId], purpose, contact: contact.key },
+        data: { kind: 'send', ids: [alertId], purpose, contact: key },
         options: {
-          jobId: `${purpose}:${alertId}:${contact.key}:${what}`,
+          jobId: `${purpose}:${alertId}:${key}:${what}`,
           delay: Math.round(delayMs),
         },
       },

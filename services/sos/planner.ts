@@ -89,7 +89,8 @@ export class Planner {
     const fields: Record<string, string> = {};
     for (const contact of dutiesOf(record).tellOver) {
       const raised = record.messages.find((message) => message.contact === contact);
-      const state = queued(raised?.state.name ?? '', this.#parts.now(), false);
+      const channel = raised?.state.channel === 'push' ? 'push' : null;
+      const state = queued(raised?.state.name ?? '', this.#parts.now(), false, channel);
       fields[messageField('over', contact)] = JSON.stringify(state);
     }
     return { record, entry: null, fields };

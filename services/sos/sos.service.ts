@@ -161,8 +161,8 @@ export default defineService({
     ): Promise<boolean> {
       const { alertId, userId, location } = press;
       try {
-        const { providers, sealer } = this;
-        if (!providers || !sealer) throw new Error('Not started');
+        const { texts, sealer } = this;
+        if (texts.length === 0 || !sealer) throw new Error('Not started');
         // From memory if the SOS Redis is away; else accounts, if that can be reached
         const card =
           (await this.cards.read(userId).catch(() => null)) ??
@@ -182,12 +182,14 @@ export default defineService({
             if (known?.status === 'sent') return true;
             let state = known?.status === 'sending' ? known : queued(contact.name, Date.now(), false);
             const message = messageTo(contact, 'raised', told);
-            for (let due = dueNext(providers.sms, state); due; due = dueNext(providers.sms, state)) {
+            for (let due = dueNext(texts, state); due; due = dueNext(texts, state)) {
               await pause(due.delayMs, signal);
               if (signal.aborted) return false;
-              state = claimed(state, due.channel, Date.now(), location);
+              const way = texts.find(({ name }) => name === due?.channel);
+              if (!way) throw new Error(`No provider ${due.channel}`);
+              state = claimed(state, way, Date.now(), location);
               await keep(contact.key, state);
-              ({ state } = await attempt(providers.sms, message, state, Date.now));
+              ({ state } = await attempt(texts, message, state, Date.now));
               await keep(contact.key, state);
               if (state.status === 'sent') break;
             }

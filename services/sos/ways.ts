@@ -1,0 +1,85 @@
+/**
+ * The ways to a contact: a text, by SMS and where that fails by WhatsApp; and beside it a push message to whoever has the
+ * app, which rings on a phone that lies face down.
+ */
+import type { CallOptions } from '../../lib/providers/deadline.ts';
+import type {
+  Channel,
+  MessageProvider,
+  PushMessage,
+  WhatsAppMessage,
+} from '../../lib/providers/provider.ts';
+import { ProviderError } from '../../lib/providers/provider-error.ts';
+import type { SmsMessage, SmsProvider } from '../../lib/providers/sms.ts';
+
+/** What a contact is told. `devices` are the tokens of their installations of the app, for push alone. */
+export interface ContactMessage extends SmsMessage {
+  template: NonNullable<SmsMessage['template']>;
+  devices: readonly string[];
+}
+
+/** A provider that can bring a message to a contact; like an SmsProvider, by whichever channel. */
+export interface Way extends Pick<SmsProvider, 'findSent'> {
+  readonly name: string;
+  readonly channel: Channel;
+  send(message: ContactMessage, options: CallOptions): Promise<{ providerMessageId: string }>;
+}
+
+/** By WhatsApp: its template has our template's name with underscores, and its values in their order. */
+export const byWhatsApp = (provider: MessageProvider<WhatsAppMessage>): Way => ({
+  name: provider.name,
+  channel: provider.channel,
+  send: ({ to, template }, options) =>
+    provider.send(
+      {
+        to,
+        template: {
+          name: template.name.replaceAll('-', '_'),
+          language: 'en',
+          variables: Object.values(template.variables),
+        },
+      },
+      options,
+    ),
+});
+
+/** After an hour a push message is no longer worth bringing: the texts are there. */
+const pushTtlMs = 3_600_000;
+
+/** By push, to all of a contact's devices: one that takes it is enough. */
+export const byPush = (provider: MessageProvider<PushMessage>): Way => ({
+  name: provider.name,
+  channel: provider.channel,
+  async send({ devices, body, template }, options) {
+    const { name = '', link } = template.variables;
+    const push = {
+      title: template.name === 'sos-over' ? `The SOS of ${name} is over` : `SOS: ${name} needs help`,
+      body,
+      data: { kind: template.name, ...(link === undefined ? {} : { link }) },
+      priority: 'high' as const,
+      ttlMs: pushTtlMs,
+    };
+    const outcomes = await Promise.allSettled(
+      devices.map((token) => provider.send({ token, ...push }, options)),
+    );
+    const failures: unknown[] = [];
+    for (const outcome of outcomes) {
+      if (outcome.status === 'fulfilled') return outcome.value;
+      failures.push(outcome.reason);
+    }
+    // Worth another try if one of them is
+    const isFinal = (error: unknown) => error instanceof ProviderError && error.permanent;
+    throw (
+      failures.find((error) => !isFinal(error)) ??
+      failures[0] ??
+      new ProviderError({ provider: provider.name, code: 'NO_DEVICE', permanent: true })
+    );
+  },
+});
+
+const pushMark = '+push';
+/** Under which a contact's push message is kept, beside their text under the contact's own key. */
+export const pushKeyOf = (key: string): string => `${key}${pushMark}`;
+export const isPushKey = (key: string): boolean => key.endsWith(pushMark);
+/** The contact's own key, from that of either message. */
+export const contactKeyOf = (key: string): string => (isPushKey(key) ? key.slice(0, -pushMark.length) : key);
