@@ -2,7 +2,8 @@ import type { Config } from '../config.ts';
 import { createMsg91Sms } from './msg91-sms.ts';
 import type { Pager } from './pager.ts';
 import { createPagerDuty } from './pagerduty.ts';
-import type { SmsProvider } from './sms.ts';
+import type { EmailMessage, MessageProvider, PushMessage, WhatsAppMessage } from './provider.ts';
+import type { SmsMessage, SmsProvider } from './sms.ts';
 import { createTwilioSms } from './twilio-sms.ts';
 import { createTwilioVoice } from './twilio-voice.ts';
 import type { VoiceProvider } from './voice.ts';
@@ -20,29 +21,54 @@ export interface SosProviders {
   pager: Pager;
 }
 
+/** What carries notifications: each channel's providers in the order in which they are tried (R4.2, R4.4). */
+export interface MessageProviders {
+  sms: readonly MessageProvider<SmsMessage>[];
+  whatsapp: readonly MessageProvider<WhatsAppMessage>[];
+  email: readonly MessageProvider<EmailMessage>[];
+  push: readonly MessageProvider<PushMessage>[];
+}
+
+/** The providers of notifications as they are configured. Throws when the Twilio account SID is not one. */
+export function createMessageProviders(config: Config): MessageProviders {
+  return {
+    sms: [createTwilioSms(twilioSmsOf(config)), msg91Of(config)],
+    whatsapp: [],
+    email: [],
+    push: [],
+  };
+}
+
 /** The providers of an SOS as they are configured. Throws when the Twilio account SID is not one. */
 export function createSosProviders(config: Config): SosProviders {
-  const account = {
-    accountSid: config.twilioAccountSid,
-    authToken: config.twilioAuthToken,
-    ...given('baseUrl', config.twilioBaseUrl),
-  };
+  const account = twilioAccountOf(config);
   return {
-    sms: [
-      createTwilioSms({ ...account, from: config.twilioFrom }),
-      createMsg91Sms({
-        authKey: config.msg91AuthKey,
-        templates: { [SOS_TEMPLATE]: config.msg91SosTemplateId },
-        ...given('senderId', config.msg91SenderId),
-        ...given('baseUrl', config.msg91BaseUrl),
-      }),
-    ],
+    sms: [createTwilioSms(twilioSmsOf(config)), msg91Of(config)],
     voice: createTwilioVoice({ ...account, from: config.twilioVoiceFrom ?? config.twilioFrom }),
     pager: createPagerDuty({
       routingKey: config.pagerdutyRoutingKey,
       ...given('baseUrl', config.pagerdutyBaseUrl),
     }),
   };
+}
+
+function twilioAccountOf(config: Config) {
+  return {
+    accountSid: config.twilioAccountSid,
+    authToken: config.twilioAuthToken,
+    ...given('baseUrl', config.twilioBaseUrl),
+  };
+}
+
+const twilioSmsOf = (config: Config) => ({ ...twilioAccountOf(config), from: config.twilioFrom });
+
+function msg91Of(config: Config): SmsProvider {
+  return createMsg91Sms({
+    authKey: config.msg91AuthKey,
+    templates: { [SOS_TEMPLATE]: config.msg91SosTemplateId },
+    ...given('senderId', config.msg91SenderId),
+    ...given('baseUrl', config.msg91BaseUrl),
+  });
 }
 
 function given<K extends string>(key: K, value: string | undefined): Partial<Record<K, string>> {

@@ -36,6 +36,7 @@ export function createMsg91Sms(options: Msg91SmsOptions): SmsProvider {
   const client = createHttpClient();
   return {
     name: PROVIDER,
+    channel: 'sms',
     async send({ to, template }, callOptions) {
       const templateId = template && options.templates[template.name];
       if (!template || !templateId) {

@@ -1,4 +1,5 @@
 import type { CallOptions } from './deadline.ts';
+import type { MessageProvider } from './provider.ts';
 
 /**
  * A text message. `to` is in E.164 (`+14155550100`). `body` is the whole text; a provider that only sends texts which
@@ -10,16 +11,8 @@ export interface SmsMessage {
   template?: { name: string; variables: Readonly<Record<string, string>> };
 }
 
-/** What every SMS provider looks like to its callers. */
-export interface SmsProvider {
-  readonly name: string;
-  /**
-   * Hands one message to the provider; resolves when the provider has taken it, not when it is delivered.
-   *
-   * Rejects with a ProviderError. After a transient one without a status (a timeout, a lost connection) the
-   * provider may have taken the message all the same: `findSent`, where there is one, tells.
-   */
-  send(message: SmsMessage, options: CallOptions): Promise<{ providerMessageId: string }>;
+/** A provider of SMS. Whoever can be asked for a message by its text tells whether a send that failed without a status was taken. */
+export interface SmsProvider extends MessageProvider<SmsMessage> {
   /**
    * Looks for a message with this text to this number that the provider took at `since` (ms) or later and that has not
    * failed since; null when it knows of none. Rejects with a ProviderError, also without permission to look.

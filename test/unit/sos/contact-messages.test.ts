@@ -30,13 +30,15 @@ function providers(failures: ProviderError[], found: string | null = null) {
   };
   const twilio: SmsProvider = {
     name: 'twilio',
+    channel: 'sms',
     send: send('twilio'),
     async findSent({ since }) {
       calls.push(`asked since ${since}`);
       return found === null ? null : { providerMessageId: found };
     },
   };
-  return { calls, sms: [twilio, { name: 'msg91', send: send('msg91') }] };
+  const msg91: SmsProvider = { name: 'msg91', channel: 'sms', send: send('msg91') };
+  return { calls, sms: [twilio, msg91] };
 }
 
 /** Attempts as they come due, the clock a second on each time, until one succeeds or none is left. */
