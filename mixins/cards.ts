@@ -100,7 +100,9 @@ function cardsOn(connection: Redis): Cards {
         const userId = users[index];
         return userId ? [{ number, userId }] : [];
       });
-      const devices = await Promise.all(found.map(({ userId }) => connection.hget(cardKey(userId), 'devices')));
+      const devices = await Promise.all(
+        found.map(({ userId }) => connection.hget(cardKey(userId), 'devices')),
+      );
       return new Map(
         found.flatMap(({ number }, index) => {
           const sealed = devices[index];

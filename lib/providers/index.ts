@@ -17,6 +17,8 @@ export const SOS_OVER_TEMPLATE = 'sos-over';
 export interface SosProviders {
   /** In the order in which they are tried (R4.2). */
   sms: readonly SmsProvider[];
+  whatsapp: MessageProviders['whatsapp'];
+  push: MessageProviders['push'];
   voice: VoiceProvider;
   pager: Pager;
 }
@@ -42,8 +44,11 @@ export function createMessageProviders(config: Config): MessageProviders {
 /** The providers of an SOS as they are configured. Throws when the Twilio account SID is not one. */
 export function createSosProviders(config: Config): SosProviders {
   const account = twilioAccountOf(config);
+  const { whatsapp, push } = createMessageProviders(config);
   return {
     sms: [createTwilioSms(twilioSmsOf(config)), msg91Of(config)],
+    whatsapp,
+    push,
     voice: createTwilioVoice({ ...account, from: config.twilioVoiceFrom ?? config.twilioFrom }),
     pager: createPagerDuty({
       routingKey: config.pagerdutyRoutingKey,

@@ -365,7 +365,7 @@ export default defineService({
     card: {
       permissions: 'internal',
       async handler(ctx) {
-        return toCard(await this.userById(ctx.params.userId));
+        return toCard(this.sealer(), await this.userById(ctx.params.userId));
       },
     },
 

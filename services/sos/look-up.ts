@@ -22,10 +22,7 @@ export interface LookUpParts {
 }
 
 /** Of an alert that has been taken: its contacts as the card at that moment had them, or has them now. */
-async function planOf(
-  parts: LookUpParts,
-  record: AlertRecord,
-): Promise<Plan & { contacts: KeyedContact[] }> {
+async function planOf(parts: LookUpParts, record: AlertRecord): Promise<Plan & { contacts: KeyedContact[] }> {
   const { sealer, hashSecret, logger, now } = parts;
   const { drill } = record.press;
   const fields: Record<string, string> = {};

@@ -90,7 +90,8 @@ export class Messenger {
     logger.error('Messages of an SOS could not be sent', { alerts: ids.length, purpose, error });
     metrics.increment('sos.exhausted.total', { what: 'job' });
     for (const alertId of ids) await records.bury({ alertId, contact: contact ?? 'all', purpose, at: now() });
-    if (purpose !== 'raised') return;
+    // Whether somebody is reached is up to the texts
+    if (purpose !== 'raised' || (contact !== undefined && isPushKey(contact))) return;
     for (const record of await records.readMany(ids)) {
       if (!record || record.looked) continue;
       const { alertId, status } = record;

@@ -14,6 +14,7 @@ import { type FollowJob, followQueue, stepTime, toFollow } from './follow-jobs.t
 import { Messenger } from './messenger.ts';
 import { SosRecords } from './records.ts';
 import { Waker } from './waker.ts';
+import { waysOf } from './ways.ts';
 
 interface Parts {
   messenger: Messenger;
@@ -86,7 +87,8 @@ export default defineService({
       return {
         messenger: new Messenger({
           ...common,
-          sms: providers.sms,
+          ...waysOf(providers),
+          devicesOf: (contacts) => userCards.devicesOf(contacts),
           cardOf: async (userId) =>
             (await userCards.read(userId)) ??
             (await this.call('accounts.card', { userId }, { timeout: 2000 })),

@@ -15,7 +15,7 @@ import { AppError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import type { Caller } from '../../lib/permissions.ts';
 import { isPin } from '../../lib/pins.ts';
-import { createSosProviders, type SosProviders } from '../../lib/providers/index.ts';
+import { createSosProviders } from '../../lib/providers/index.ts';
 import { closeConnection, commandConnection, isReady } from '../../lib/redis-client.ts';
 import { type Sealer, sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';
@@ -37,6 +37,7 @@ import { Journal, type Waiting } from './journal.ts';
 import { lastKnown } from './last-known.ts';
 import { type Press, readLocation, readPress } from './read-press.ts';
 import { SosRecords } from './records.ts';
+import { type Way, waysOf } from './ways.ts';
 
 /** Silence of the SOS Redis that a press waits for, ms; and a replica's, where one is configured. */
 const silentMs = 200;
@@ -85,7 +86,7 @@ export default defineService({
     kept: undefined as
       | { intake: Intake; records: SosRecords; journal: Journal | undefined; connection: Redis }
       | undefined,
-    providers: undefined as SosProviders | undefined,
+    texts: [] as readonly Way[],
     sealer: undefined as Sealer | undefined,
     changes: [] as { alertId: string; userId: string; status: AlertStatus; at: number }[],
   }),
@@ -399,7 +400,7 @@ export default defineService({
       description: 'From acceptance until every message of an alert is safely queued',
     });
     this.sealer = sealerOf(config);
-    this.providers = createSosProviders(config);
+    this.texts = waysOf(createSosProviders(config)).texts;
     // Refuses at once what cannot be sent: then the journal takes it
     const target = redisTarget(broker, 'sos');
     const connection = commandConnection(target, { hold: false }) as Redis;

@@ -9,7 +9,7 @@ import type { SosRecords } from './records.ts';
 
 export interface WakerParts {
   records: SosRecords;
-  providers: SosProviders;
+  providers: Pick<SosProviders, 'voice' | 'pager'>;
   onCallPhone: string;
   /** Where incidents come from: this host. */
   source: string;

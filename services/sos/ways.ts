@@ -3,12 +3,8 @@
  * app, which rings on a phone that lies face down.
  */
 import type { CallOptions } from '../../lib/providers/deadline.ts';
-import type {
-  Channel,
-  MessageProvider,
-  PushMessage,
-  WhatsAppMessage,
-} from '../../lib/providers/provider.ts';
+import type { SosProviders } from '../../lib/providers/index.ts';
+import type { Channel, MessageProvider, PushMessage, WhatsAppMessage } from '../../lib/providers/provider.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { SmsMessage, SmsProvider } from '../../lib/providers/sms.ts';
 
@@ -25,8 +21,14 @@ export interface Way extends Pick<SmsProvider, 'findSent'> {
   send(message: ContactMessage, options: CallOptions): Promise<{ providerMessageId: string }>;
 }
 
+/** The ways that the providers of an SOS make: texts in the order in which they are tried. */
+export const waysOf = ({ sms, whatsapp, push }: Pick<SosProviders, 'sms' | 'whatsapp' | 'push'>) => ({
+  texts: [...sms, ...whatsapp.map(byWhatsApp)] as readonly Way[],
+  push: push.map(byPush) as readonly Way[],
+});
+
 /** By WhatsApp: its template has our template's name with underscores, and its values in their order. */
-export const byWhatsApp = (provider: MessageProvider<WhatsAppMessage>): Way => ({
+const byWhatsApp = (provider: MessageProvider<WhatsAppMessage>): Way => ({
   name: provider.name,
   channel: provider.channel,
   send: ({ to, template }, options) =>
@@ -47,7 +49,7 @@ export const byWhatsApp = (provider: MessageProvider<WhatsAppMessage>): Way => (
 const pushTtlMs = 3_600_000;
 
 /** By push, to all of a contact's devices: one that takes it is enough. */
-export const byPush = (provider: MessageProvider<PushMessage>): Way => ({
+const byPush = (provider: MessageProvider<PushMessage>): Way => ({
   name: provider.name,
   channel: provider.channel,
   async send({ devices, body, template }, options) {

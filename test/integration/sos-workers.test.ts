@@ -5,6 +5,7 @@ import { feedKeys } from '../../lib/feed-stream.ts';
 import type { SosProviders } from '../../lib/providers/index.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import { createSealer } from '../../lib/sealed.ts';
+import { raisersView } from '../../services/sos/alert-record.ts';
 import { openContacts } from '../../services/sos/contact-messages.ts';
 import type { FollowJob, JobToAdd } from '../../services/sos/follow-jobs.ts';
 import { lookUp } from '../../services/sos/look-up.ts';
@@ -13,6 +14,7 @@ import { Planner } from '../../services/sos/planner.ts';
 import { readPress } from '../../services/sos/read-press.ts';
 import { SosRecords } from '../../services/sos/records.ts';
 import { Waker } from '../../services/sos/waker.ts';
+import type { Way } from '../../services/sos/ways.ts';
 import { eventually } from '../support/eventually.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
@@ -45,6 +47,8 @@ function makeWorkers() {
     counted: [] as string[],
     jobs: [] as JobToAdd<FollowJob>[],
     failSms: (_by: string): boolean => false,
+    /** Of contacts who have the app: their devices, by the key of their number. */
+    devices: new Map<string, string>(),
     failCall: false,
     queueIsAway: false,
     /** Whose contacts nobody can say. */
@@ -52,18 +56,18 @@ function makeWorkers() {
     /** Until it resolves, no SMS is answered. */
     hold: Promise.resolve(),
   };
-  const smsBy = (name: string) => ({
+  const by = (name: string, channel: Way['channel']): Way => ({
     name,
-    async send({ to }: { to: string }) {
+    channel,
+    async send({ to, devices: [token] }) {
       const fails = world.failSms(name);
-      if (!fails) world.sent.push({ by: name, to });
+      if (!fails) world.sent.push({ by: name, to: token ?? to });
       await world.hold;
       if (fails) throw busy;
       return { providerMessageId: `${name}-${world.sent.length}` };
     },
   });
   const providers = {
-    sms: [smsBy('twilio'), smsBy('msg91')],
     voice: {
       name: 'voice',
       async call() {
@@ -80,7 +84,7 @@ function makeWorkers() {
       async acknowledge() {},
       async resolve() {},
     },
-  } as unknown as SosProviders;
+  } as unknown as Pick<SosProviders, 'voice' | 'pager'>;
   const records = new SosRecords(redis, { replicas: 0, replicaWithinMs: 0 });
   const common = {
     records,
@@ -101,7 +105,9 @@ function makeWorkers() {
   };
   const parts: MessengerParts = {
     ...common,
-    sms: providers.sms,
+    texts: [by('twilio', 'sms'), by('msg91', 'sms'), by('whatsapp', 'whatsapp')],
+    push: [by('fcm', 'push')],
+    devicesOf: async () => world.devices,
     async cardOf(userId) {
       if (world.unknown.has(userId)) throw new Error('Nobody can say');
       return { name: 'Asha', contacts, pin: null, duressPin: null };
@@ -267,13 +273,56 @@ describe('messages', () => {
       .map(({ options }) => options.jobId)
       .filter((jobId) => jobId.includes(`:${key}:`));
     expect(attempts).toEqual(
-      ['twilio:2', 'twilio:3', 'msg91:1', 'msg91:2', 'msg91:3'].map((what) => `raised:${id}:${key}:${what}`),
+      [
+        ...['twilio:2', 'twilio:3', 'msg91:1', 'msg91:2', 'msg91:3'],
+        ...['whatsapp:1', 'whatsapp:2', 'whatsapp:3'],
+      ].map((what) => `raised:${id}:${key}:${what}`),
     );
     expect(await redis.llen('sos:dead-letters')).toBe(2);
     expect((await records.log(id)).filter(({ what }) => what === 'contact-not-reached')).toHaveLength(2);
     await runAll(workers, ['wake']);
     expect([world.pages, world.calls]).toEqual([[id], 1]);
     expect(world.counted).toContain('sos.exhausted.total {"what":"contact"}');
+  });
+
+  test('+ who has the app gets a push message beside the text; without it nobody needs waking', async () => {
+    const workers = makeWorkers();
+    const { world, records } = workers;
+    const [first] = openContacts(sealer, hashSecret, contacts);
+    world.devices.set(first!.key, sealer.seal('["token-1"]'));
+    const [id, failing, drill] = [
+      await raise(workers, 'a'),
+      await raise(workers, 'b'),
+      await raise(workers, 'd', true),
+    ];
+    await plan(workers, [id, drill]);
+    await runAll(workers, ['send']);
+    expect(world.sent.map(({ by }) => by).toSorted()).toEqual(['fcm', 'twilio', 'twilio']);
+    expect(world.sent).toContainEqual({ by: 'fcm', to: 'token-1' });
+    const told = await records.read(id);
+    const rows = raisersView(told!, []).contacts.map(({ channel, status }) => `${channel} ${status}`);
+    expect(rows.toSorted()).toEqual(['push sent', 'sms sent', 'sms sent']);
+    expect((await records.read(drill))?.messages.map(({ state }) => state.status)).toEqual(
+      Array(3).fill('drill'),
+    );
+
+    world.failSms = (name) => name === 'fcm';
+    await plan(workers, [failing]);
+    await runAll(workers, ['send']);
+    expect(await redis.llen('sos:dead-letters')).toBe(1);
+    expect(world.jobs.map(({ options }) => options.jobId)).not.toContain(`unreached:${failing}`);
+    expect(world.counted).toContain('sos.exhausted.total {"what":"push"}');
+
+    world.failSms = () => false;
+    await records.step(told!, 'resolve', { at: world.clock, who: 'usr_admin' });
+    await plan(workers, [id]);
+    await runAll(workers, ['send']);
+    expect(
+      world.sent
+        .slice(-3)
+        .map(({ by }) => by)
+        .toSorted(),
+    ).toEqual(['fcm', 'twilio', 'twilio']);
   });
 
   test('+ nobody is told of an alert once it is over, and who was told hears of the end', async () => {

@@ -1,6 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
 import { ProviderError } from '../../../lib/providers/provider-error.ts';
-import type { SmsMessage, SmsProvider } from '../../../lib/providers/sms.ts';
 import { createSealer } from '../../../lib/sealed.ts';
 import {
   attempt,
@@ -11,10 +10,17 @@ import {
   openContacts,
   placeOf,
 } from '../../../services/sos/contact-messages.ts';
+import { type ContactMessage, type Way, waysOf } from '../../../services/sos/ways.ts';
 import { state } from './records.ts';
 
 const place = (lat: number) => ({ lat, lng: 1, accuracy: null, source: 'gps' as const, ageMs: 0 });
-const message: SmsMessage = { to: '+919812345678', body: 'SOS' };
+const message: ContactMessage = {
+  to: '+919812345678',
+  body: 'SOS',
+  template: { name: 'sos', variables: {} },
+  devices: [],
+};
+const by = (name: string) => ({ name, channel: 'sms' as const });
 const silent = new ProviderError({ provider: 'twilio', code: 'ECONNRESET', permanent: false });
 const busy = new ProviderError({ provider: 'twilio', code: '20429', permanent: false, status: 429 });
 const unknown = new ProviderError({ provider: 'twilio', code: '21211', permanent: true, status: 400 });
@@ -28,7 +34,7 @@ function providers(failures: ProviderError[], found: string | null = null) {
     if (failure) throw failure;
     return { providerMessageId: `${name}-${calls.length}` };
   };
-  const twilio: SmsProvider = {
+  const twilio: Way = {
     name: 'twilio',
     channel: 'sms',
     send: send('twilio'),
@@ -37,17 +43,17 @@ function providers(failures: ProviderError[], found: string | null = null) {
       return found === null ? null : { providerMessageId: found };
     },
   };
-  const msg91: SmsProvider = { name: 'msg91', channel: 'sms', send: send('msg91') };
+  const msg91: Way = { name: 'msg91', channel: 'sms', send: send('msg91') };
   return { calls, sms: [twilio, msg91] };
 }
 
 /** Attempts as they come due, the clock a second on each time, until one succeeds or none is left. */
-async function sendAll(sms: SmsProvider[]) {
+async function sendAll(sms: Way[]) {
   let at = 0;
   let now = state();
   for (let due = dueNext(sms, now); due && now.status !== 'sent'; due = dueNext(sms, now)) {
     at += 1000;
-    ({ state: now } = await attempt(sms, message, claimed(now, due.channel, at, null), () => at));
+    ({ state: now } = await attempt(sms, message, claimed(now, by(due.channel), at, null), () => at));
   }
   return now;
 }
@@ -85,9 +91,9 @@ describe('attempts at one message', () => {
   });
 
   test('a claim that died is asked for too, and the text names the place that it named', async () => {
-    const died = claimed(state(), 'twilio', 500, place(1));
+    const died = claimed(state(), by('twilio'), 500, place(1));
     expect(placeOf(died, place(2))).toEqual(place(1));
-    const again = claimed(died, 'twilio', 9000, placeOf(died, place(2)));
+    const again = claimed(died, by('twilio'), 9000, placeOf(died, place(2)));
     expect(again).toMatchObject({ unsure: { provider: 'twilio', since: 500 }, where: place(1) });
     expect(claimLastsMs(again)).toBeGreaterThan(claimLastsMs(died));
     const { sms, calls } = providers([], 'SM7');
@@ -99,7 +105,7 @@ describe('attempts at one message', () => {
       ['asked since 500'],
     ]);
     const unasked = providers([]);
-    const other = claimed(claimed(state(), 'msg91', 500, null), 'msg91', 9000, null);
+    const other = claimed(claimed(state(), by('msg91'), 500, null), by('msg91'), 9000, null);
     expect((await attempt(unasked.sms, message, other, () => 9001)).resent).toBe(true);
     // Not in doubt any more: where they are now
     expect(placeOf(state({ status: 'failed', where: place(1) }), place(2))).toEqual(place(2));
@@ -118,13 +124,83 @@ describe('contacts of a card', () => {
     expect(contacts).toEqual([{ ...listed[0], key: expect.stringMatching(/^[0-9a-f]{16}$/) }]);
   });
 
-  test('a template gets what its operator allows; the end has none', () => {
+  test('a template gets what its operator allows, also for the end', () => {
     const contact = { name: 'Ravi', phone: '+919812345678', relation: 'friend', key: 'c1' };
     const told = { name: 'आ'.repeat(90), status: 'active' as const, location: place(1), link: null };
     const raised = messageTo(contact, 'raised', told);
     expect(raised).toMatchObject({ to: contact.phone, template: { name: 'sos' } });
     expect(Array.from(raised.template?.variables.name ?? '')).toHaveLength(30);
     expect(raised.template?.variables.place).toBe('maps.google.com/?q=1.00000,1.00000');
-    expect(messageTo(contact, 'over', { ...told, status: 'resolved' }).template).toBeUndefined();
+    const over = messageTo(contact, 'over', { ...told, status: 'resolved' });
+    expect(over.template).toMatchObject({ name: 'sos-over', variables: { name: expect.any(String) } });
+    expect(messageTo(contact, 'raised', { ...told, name: 'A\nB  C' }).template.variables.name).toBe('A B C');
+  });
+});
+
+describe('ways to a contact', () => {
+  const calls: unknown[] = [];
+  const taking = (
+    name: 'whatsapp' | 'fcm',
+    channel: 'whatsapp' | 'push',
+    failing: Record<string, Error> = {},
+  ) => ({
+    name,
+    channel,
+    async send(sent: { to?: string; token?: string }) {
+      calls.push(sent);
+      const failure = failing[sent.token ?? ''];
+      if (failure) throw failure;
+      return { providerMessageId: `${name}-1` };
+    },
+  });
+  const options = { timeoutMs: 1000 };
+  const raised: ContactMessage = {
+    ...message,
+    template: { name: 'sos', variables: { name: 'Asha', place: 'here', link: 'https://x' } },
+    devices: ['one', 'two'],
+  };
+
+  test('R3.6 WhatsApp comes after all SMS, with the values of its template in order', async () => {
+    calls.length = 0;
+    const sms = {
+      ...by('twilio'),
+      name: 'twilio' as const,
+      send: async () => ({ providerMessageId: 'SM1' }),
+    };
+    const { texts } = waysOf({ sms: [sms], whatsapp: [taking('whatsapp', 'whatsapp')], push: [] });
+    expect(texts.map(({ name, channel }) => [name, channel])).toEqual([
+      ['twilio', 'sms'],
+      ['whatsapp', 'whatsapp'],
+    ]);
+    await texts[1]?.send({ ...raised, template: { ...raised.template, name: 'sos-over' } }, options);
+    expect(calls).toEqual([
+      {
+        to: raised.to,
+        template: { name: 'sos_over', language: 'en', variables: ['Asha', 'here', 'https://x'] },
+      },
+    ]);
+  });
+
+  test('+ a push message goes to all devices; one that takes it is enough', async () => {
+    calls.length = 0;
+    const gone = new ProviderError({ provider: 'fcm', code: 'UNREGISTERED', permanent: true, status: 404 });
+    const pushBy = (failing: Record<string, Error>) =>
+      waysOf({ sms: [], whatsapp: [], push: [taking('fcm', 'push', failing)] }).push[0]!;
+    await expect(pushBy({ one: gone }).send(raised, options)).resolves.toEqual({
+      providerMessageId: 'fcm-1',
+    });
+    expect(calls).toHaveLength(2);
+    expect(calls[1]).toMatchObject({
+      token: 'two',
+      title: 'SOS: Asha needs help',
+      priority: 'high',
+      data: { kind: 'sos', link: 'https://x' },
+    });
+    await expect(pushBy({ one: gone, two: busy }).send(raised, options)).rejects.toBe(busy);
+    await expect(pushBy({ one: gone, two: gone }).send(raised, options)).rejects.toBe(gone);
+    await expect(pushBy({}).send({ ...raised, devices: [] }, options)).rejects.toMatchObject({
+      code: 'NO_DEVICE',
+      permanent: true,
+    });
   });
 });
