@@ -59,6 +59,8 @@ const tellAfterMs = 10_000;
 const lateAfterMs = 5000;
 /** Seen in the SOS Redis for so long, an alert has been processed, ms: if that falls silent then, contacts have been told. */
 const processedAfterMs = 5000;
+/** From one try with a press that the SOS Redis refused to the next, ms. */
+const retryRefused = { firstMs: 1000, maxMs: 60_000 };
 /** From one try to text contacts to the next, ms. */
 const retryTell = { firstMs: 1000, maxMs: 30_000 };
 
@@ -98,6 +100,8 @@ export class Intake {
   #trying: Promise<void> | undefined;
   /** Presses in the journal that the SOS Redis had too, though no replica has confirmed it, by when it last said so, ms. */
   readonly #unconfirmed = new Map<string, number>();
+  /** Presses that the SOS Redis refused, how often, and when they are tried again, ms. */
+  readonly #refusals = new Map<string, { tries: number; againAt: number }>();
   /** By `sameAlert`: contacts hear of several presses once. */
   readonly #telling = new Map<string, Telling>();
   /** Presses under way: a thumb that hammers the button costs one round trip. */
@@ -273,7 +277,10 @@ export class Intake {
     const seen = new Set<string>();
     // New ones join at the end while this runs
     for (;;) {
-      const batch = [...journal.waiting.values()].filter(({ press }) => !seen.has(press.alertId));
+      const batch = [...journal.waiting.values()].filter(
+        ({ press: { alertId } }) =>
+          !seen.has(alertId) && (this.#refusals.get(alertId)?.againAt ?? 0) <= this.#parts.now(),
+      );
       if (batch.length === 0) return true;
       const group = batch.slice(0, maxPerGroup);
       for (const { press } of group) seen.add(press.alertId);
@@ -301,12 +308,19 @@ export class Intake {
         return true;
       }
       await journal.done(press.alertId);
+      this.#refusals.delete(press.alertId);
       this.#unconfirmed.delete(press.alertId);
       count('drained', taken.how);
       return true;
     } catch (error) {
       logger.warn('An alert stays in the journal', { alertId: press.alertId, error });
-      return error instanceof RefusedError;
+      if (!(error instanceof RefusedError)) return false;
+      const tries = this.#refusals.get(press.alertId)?.tries ?? 0;
+      this.#refusals.set(press.alertId, {
+        tries: tries + 1,
+        againAt: now() + backoffMs(tries, retryRefused),
+      });
+      return true;
     }
   }
 

@@ -29,6 +29,8 @@ interface TripRecord extends WithPending, Omit<Trip, 'id' | 'driverId'> {
   /** As the rider's app gave them; missing in records that are older than they. */
   route?: TripPlan['route'];
   durationS?: TripPlan['durationS'];
+  /** True, from the same write as its start, until location knows of the trip. */
+  openPending?: boolean;
 }
 
 /** A record that a driver has accepted is a trip. */
@@ -81,6 +83,9 @@ const requireCaller = (user: Caller | null | undefined): Caller => {
 /** Links of one trip at once. */
 const maxShares = 10;
 
+/** How often trips that location does not know of yet are told to it again, ms. */
+const openSweepMs = 5000;
+
 type TripEvent = 'trip.accepted' | 'trip.started' | 'trip.ended' | 'trip.cancelled';
 
 export default defineService({
@@ -92,6 +97,7 @@ export default defineService({
       { fields: ['riderId'] },
       { fields: ['driverId'] },
       { fields: ['hasPending'] },
+      { fields: ['openPending'] },
       { fields: ['status', 'departAt'] },
       { fields: ['region', '_id'] },
       { fields: ['pickup'], geo: true },
@@ -99,6 +105,7 @@ export default defineService({
     shares(),
     feed(),
   ],
+  state: () => ({ openSweep: undefined as NodeJS.Timeout | undefined }),
 
   methods: {
     async tripById(id: string): Promise<TripRecord> {
@@ -148,6 +155,32 @@ export default defineService({
     async closeLocation(ctx: Calls, record: TripRecord, step: 'end' | 'cancel'): Promise<void> {
       if (record.status !== 'active' || nextStatus(record.status, step) === null) return;
       await ctx.call('location.close', { tripId: record._id });
+    },
+
+    /**
+     * Has location watch a trip that has started, also one whose driver never reports: the signal of such a trip is lost from its
+     * start. What fails is left to the sweep: the record says that it is pending.
+     */
+    async openLocation({ _id: tripId, region, status, driverId }: TripRecord): Promise<void> {
+      try {
+        if (status === 'active' && driverId !== null) await this.call('location.open', { tripId, driverId });
+        await this.store.update({ _id: tripId, region }, { $set: { openPending: false } });
+      } catch (error) {
+        this.logger.warn('Location does not know of a trip yet', { tripId, error });
+      }
+    },
+
+    async openPending(): Promise<void> {
+      for (const record of await this.store.find({ openPending: true }, { limit: 500 }))
+        await this.openLocation(record);
+    },
+
+    sweepOpen(): void {
+      this.openSweep = setTimeout(() => {
+        this.openPending()
+          .catch((error: unknown) => this.logger.warn('Trips could not be looked through', { error }))
+          .finally(() => this.openSweep && this.sweepOpen());
+      }, openSweepMs);
     },
 
     /** Tells those who react. Hints: each also finds out by itself. */
@@ -292,15 +325,10 @@ export default defineService({
       async handler(ctx) {
         const record = await this.tripById(ctx.params.id);
         if (!mayStep(record, requireCaller(ctx.meta.user), 'start')) throw new AppError('TRIP_FORBIDDEN');
-        const trip = toTrip(
-          await this.step(record, 'start', 'trip.started', { startedAt: new Date().toISOString() }),
-        );
-        // Without this call location finds out at the driver's first update
-        await ctx
-          .call('location.open', { tripId: trip.id, driverId: trip.driverId })
-          .catch((error: unknown) =>
-            ctx.logger.warn('Location will open the trip by itself', { tripId: trip.id, error }),
-          );
+        const startedAt = new Date().toISOString();
+        const started = await this.step(record, 'start', 'trip.started', { startedAt, openPending: true });
+        await this.openLocation(started);
+        const trip = toTrip(started);
         await this.announce(ctx, 'trip.started', trip);
         return trip;
       },
@@ -419,5 +447,14 @@ export default defineService({
         return toTrip(record);
       },
     },
+  },
+
+  async started() {
+    this.sweepOpen();
+  },
+
+  async stopped() {
+    clearTimeout(this.openSweep);
+    this.openSweep = undefined;
   },
 });

@@ -2,10 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { Service } from 'moleculer';
 import { feedKeys } from '../../lib/feed-stream.ts';
+import { shardKeys, shardOf } from '../../lib/location-keys.ts';
 import { type DevelopmentRedis, startRedis } from '../../lib/standins/redis.ts';
 import type { WithPending } from '../../mixins/feed.ts';
 import type { Collection } from '../../mixins/store.ts';
+import location from '../../services/location/location.service.ts';
 import {
   type Answer,
   aracaju,
@@ -381,5 +384,26 @@ describe('P9 the admin feed', () => {
       10_000,
     );
     expect(await kindsOf(trip)).toEqual(['booking.created', 'trip.accepted']);
+  });
+});
+
+describe('the location service', () => {
+  test('+ hears of a trip that it could not be told of at its start: the silence of its driver must be noticed', async () => {
+    const trips: Service & { openPending?(): Promise<void> } = system.broker.getLocalService('trips');
+    const trip = await scheduledTrip();
+    const { active } = shardKeys(shardOf(trip.tripId));
+    const driverInIndex = () => withRedis(system.config.redisUrl, (redis) => redis.hget(active, trip.tripId));
+    await system.broker.destroyService('location');
+    expect((await step(trip.driver, trip.tripId, 'start')).status).toBe(200);
+    expect(await driverInIndex()).toBe(null);
+
+    await system.broker.createService(location);
+    await system.broker.waitForServices('location');
+    await trips.openPending?.();
+    expect(await driverInIndex()).toBe(trip.driver.id);
+    // Once it is known, an end is not undone
+    await step(trip.driver, trip.tripId, 'end');
+    await trips.openPending?.();
+    expect(await driverInIndex()).toBe(null);
   });
 });

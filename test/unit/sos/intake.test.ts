@@ -37,6 +37,7 @@ function setUp(now: () => number = () => 1_000_000) {
     silent: false,
     replicated: true,
     poison: new Set<string>(),
+    refused: 0,
     /** Silent for the caller, though the script runs. */
     late: false,
     kept: new Map<string, { press: Press; sent: readonly SentState[] }>(),
@@ -48,7 +49,10 @@ function setUp(now: () => number = () => 1_000_000) {
   const records = {
     async take(one: Press, sent: readonly SentState[] = []): Promise<Taken> {
       if (redis.silent) throw new SilentError(200);
-      if (redis.poison.has(one.alertId)) throw reply;
+      if (redis.poison.has(one.alertId)) {
+        redis.refused++;
+        throw reply;
+      }
       const how = redis.kept.has(one.alertId) ? 'same' : 'new';
       if (how === 'new') redis.kept.set(one.alertId, { press: one, sent });
       if (redis.late) throw new SilentError(200);
@@ -117,8 +121,9 @@ describe('taking presses', () => {
     await eventually(() => expect(redis.queued.toSorted()).toEqual(both.toSorted()));
   });
 
-  test('+ one that the SOS Redis refuses stays in the journal and holds up no other', async () => {
-    const { redis, door } = setUp();
+  test('+ one that the SOS Redis refuses stays in the journal, is tried again later, and holds up no other', async () => {
+    let clock = 1_000_000;
+    const { redis, door } = setUp(() => clock);
     redis.silent = true;
     for (const key of ['a', 'poison', 'b']) await door.take(press(key));
     redis.poison.add(press('poison').alertId);
@@ -127,6 +132,14 @@ describe('taking presses', () => {
     await eventually(() => expect(door.silent).toBe(false));
     expect((await door.take(press('c'))).status).toBe('active');
     expect(redis.kept.has(press('c').alertId)).toBe(true);
+    await looks(redis, 3);
+    expect(redis.refused).toBe(1);
+    clock += 1000;
+    await eventually(() => expect(redis.refused).toBe(2));
+    redis.poison.clear();
+    clock += 2000;
+    await eventually(() => expect(journal.waiting.size).toBe(0));
+    expect(redis.kept.has(press('poison').alertId)).toBe(true);
   });
 
   test('+ without its replica it is in the journal too, until there is one; its contacts are not told twice', async () => {
