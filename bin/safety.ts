@@ -31,6 +31,7 @@ production, with its defaults. \`npm run check\` fails when this page is not wha
 | \`overdue\` | \`SAFETY_OVERDUE_FACTOR\` times the expected duration and \`SAFETY_OVERDUE_SLACK_MS\` are over | the trip has ended | |
 
 What two inaccurate positions may be wrong by counts for no movement, and no position is further off than its accuracy says.
+A position that is known no better than 500 m is none: a trip with nothing else is one whose signal is lost.
 Stops and deviations go by the phone's time, silence by the server's.
 
 **The corridor.** A booking may bring its planned \`route\`: then it is \`SAFETY_CORRIDOR_M\` to each side. Otherwise there is the straight

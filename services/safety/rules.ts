@@ -29,6 +29,8 @@ export interface SafetyRules {
     movedM: number;
   };
   signal: {
+    /** A position that is known no better than this, m, is none: whoever drives could hide a trip behind it. */
+    usableM: number;
     lostAfterMs: number;
     /** Back for so long, without a pause of `pauseMs`, it is no longer lost. */
     clearAfterMs: number;
@@ -72,6 +74,7 @@ export function safetyRules(config: Config): SafetyRules {
       movedM: 150,
     },
     signal: {
+      usableM: 500,
       lostAfterMs: config.safetySignalLostAfterMs,
       clearAfterMs: 30_000,
       // A phone that stands still reports each 30 s

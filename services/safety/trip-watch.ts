@@ -29,10 +29,11 @@ export const watchTrip = (plan: TripPlan, rules: SafetyRules): TripWatch => ({
   last: null,
 });
 
-/** The trip's next update; one that is not newer than the last changes nothing. */
+/** The trip's next update. One that is not newer than the last, or says too little of the place, changes nothing. */
 export function see(watch: TripWatch, update: Update, rules: SafetyRules): TripWatch {
   const { plan, corridor, stop, deviation, signal, last } = watch;
   if (last && update.timestamp <= last.timestamp) return watch;
+  if (update.accuracy > rules.signal.usableM) return watch;
   return {
     ...watch,
     stop: seeStop(stop, update, plan.to, rules.stop),

@@ -295,6 +295,31 @@ describe('+ a trip as a whole', () => {
     );
   });
 
+  test('positions too vague to say anything hide nothing: a trip with no others has lost its signal', () => {
+    fc.assert(
+      fc.property(place, steps, fc.integer({ min: 501, max: 100_000 }), (from, walk, accuracy) => {
+        const start = watchTrip(plan(from, moved(from, 5000, 5000)), rules);
+        let watch = start;
+        for (const fix of fixesOf(from, walk)) {
+          const at = fix.timestamp;
+          const update = {
+            ...fix,
+            accuracy,
+            tripId: 'trp_1',
+            userId: 'usr_d',
+            speed: null,
+            heading: null,
+            at,
+          };
+          watch = see(watch, update, rules);
+        }
+        expect(watch).toEqual(start);
+        const { suspected } = judge(watch, began + rules.signal.lostAfterMs + 1, rules);
+        expect(suspected).toEqual(['signal-lost']);
+      }),
+    );
+  });
+
   test('overdue never before the expected duration, later with a longer way, and by the booking where it says', () => {
     fc.assert(
       fc.property(
