@@ -135,7 +135,7 @@ export class Messenger {
       return this.#later(one, `unfinished:${state.at}`, claimLastsMs(state) - sinceMs);
     // A claim without an outcome is the provider's that had it
     const name = (unfinished ? state.provider : null) ?? due.channel;
-    const way = ways.find((one) => one.name === name);
+    const way = ways.find((candidate) => candidate.name === name);
     if (!way) throw new Error(`No provider ${name}`);
     const devices = isPushKey(key) ? await this.#devicesOf(contact) : [];
     const location = placeOf(state, record.location);

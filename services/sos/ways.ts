@@ -64,18 +64,15 @@ const byPush = (provider: MessageProvider<PushMessage>): Way => ({
     const outcomes = await Promise.allSettled(
       devices.map((token) => provider.send({ token, ...push }, options)),
     );
-    const failures: unknown[] = [];
-    for (const outcome of outcomes) {
-      if (outcome.status === 'fulfilled') return outcome.value;
-      failures.push(outcome.reason);
-    }
-    // Worth another try if one of them is
-    const isFinal = (error: unknown) => error instanceof ProviderError && error.permanent;
-    throw (
-      failures.find((error) => !isFinal(error)) ??
-      failures[0] ??
-      new ProviderError({ provider: provider.name, code: 'NO_DEVICE', permanent: true })
+    const taken = outcomes.find((outcome) => outcome.status === 'fulfilled');
+    if (taken) return taken.value;
+    const failures = outcomes.flatMap((outcome) =>
+      outcome.status === 'rejected' && outcome.reason instanceof Error ? [outcome.reason] : [],
     );
+    // Worth another try if one of them is
+    const isFinal = (error: Error) => error instanceof ProviderError && error.permanent;
+    const none = new ProviderError({ provider: provider.name, code: 'NO_DEVICE', permanent: true });
+    throw failures.find((error) => !isFinal(error)) ?? failures[0] ?? none;
   },
 });
 

@@ -397,7 +397,7 @@ describe('the location service', () => {
     expect((await step(trip.driver, trip.tripId, 'start')).status).toBe(200);
     expect(await driverInIndex()).toBe(null);
 
-    await system.broker.createService(location);
+    system.broker.createService(location);
     await system.broker.waitForServices('location');
     await trips.openPending?.();
     expect(await driverInIndex()).toBe(trip.driver.id);
