@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { parseServiceAccount } from './providers/service-account.ts';
 import { parseRedisUrl } from './redis-url.ts';
 import { parseSealKeys, type SealKey } from './sealed.ts';
 import { Secret, type SecretFile } from './secret.ts';
+import { DEVELOPMENT_SERVICE_ACCOUNT } from './standins/development-keys.ts';
 
 /** Thrown once with every bad key, each with what is wrong, never with its value. */
 export class ConfigError extends Error {
@@ -266,12 +268,90 @@ function environmentSchema(production: boolean) {
         "must be MSG91's own id of the template (24 hex digits), not the DLT one",
       )
       .describe("MSG91's id of the registered template that an SOS sends to contacts"),
+    MSG91_TEMPLATE_IDS: own(
+      [
+        'otp',
+        'trip-accepted',
+        'trip-cancelled',
+        'trip-ended',
+        'safety-check',
+        'document-approved',
+        'document-rejected',
+        'sos-raised',
+        'sos-over',
+      ]
+        .map((name, index) => `${name}:${String(index + 1).padStart(24, '0')}`)
+        .join(','),
+    )
+      .transform((value, context) => {
+        const pairs = value.split(',').map((pair) => pair.trim().split(':'));
+        if (
+          !pairs.every(([name, id, more]) => name && /^[0-9a-f]{24}$/i.test(id ?? '') && more === undefined)
+        ) {
+          context.addIssue('must be name:id pairs, each id of 24 hex digits');
+          return z.NEVER;
+        }
+        return Object.fromEntries(pairs.map(([name = '', id = '']) => [name, id]));
+      })
+      .describe(
+        "MSG91's ids of the other registered templates: name:id pairs, comma-separated. What is not listed is never sent by MSG91",
+      ),
     MSG91_SENDER_ID: z
       .string()
       .regex(/^[A-Za-z]{6}$/, 'must be 6 letters')
       .optional()
       .describe("The registered header of these SMS; the template's own by default"),
     MSG91_BASE_URL: z.url().optional().describe("Another address than MSG91's, for a simulator"),
+    WHATSAPP_PHONE_NUMBER_ID: own('100000000000001').describe(
+      "Meta's id of the number that WhatsApp messages come from",
+    ),
+    WHATSAPP_TOKEN: live(own('development-only')).describe(
+      'Access token of the WhatsApp Cloud API. A changed file is taken',
+    ),
+    WHATSAPP_API_VERSION: z
+      .string()
+      .regex(/^v\d+\.\d+$/, 'must be like v23.0')
+      .default('v23.0')
+      .describe('Version of the Graph API'),
+    WHATSAPP_BASE_URL: z.url().optional().describe("Another address than Meta's, for a simulator"),
+    EMAIL_FROM: own('Ride Safety <no-reply@example.com>')
+      .refine((value) => z.email().safeParse(/<([^<>]+)>$/.exec(value)?.[1] ?? value).success, {
+        message: 'must be an address, or Name <address>',
+      })
+      .describe('The verified sender of emails: an address, or Name <address>'),
+    SENDGRID_API_KEY: live(own('SG.development-only')).describe('SendGrid key. A changed file is taken'),
+    SENDGRID_BASE_URL: z.url().optional().describe("Another address than SendGrid's, for a simulator"),
+    SES_REGION: z
+      .string()
+      .min(1)
+      .default('ap-south-1')
+      .describe('AWS region of Amazon SES: emails go there when SendGrid fails'),
+    SES_CONFIGURATION_SET: own('development-only').describe(
+      'The configuration set whose events SES publishes to SNS; without them nobody learns of bounces',
+    ),
+    SES_ACCESS_KEY_ID: (production
+      ? z.string().min(1).optional()
+      : z.string().min(1).default('development-only')
+    ).describe(
+      "AWS access key for SES; without it and its secret the process's role is used, as the AWS SDK finds it",
+    ),
+    SES_SECRET_ACCESS_KEY: live(
+      production ? z.string().min(1) : z.string().min(1).default('development-only'),
+    )
+      .optional()
+      .describe('Its secret. A changed file is taken'),
+    SES_BASE_URL: z.url().optional().describe("Another address than Amazon's, for a simulator"),
+    FCM_SERVICE_ACCOUNT: live(
+      own('development-only').transform((value, context) => {
+        if (value === 'development-only') return DEVELOPMENT_SERVICE_ACCOUNT;
+        const account = parseServiceAccount(value);
+        if (!account) context.addIssue('must be the JSON key of a service account');
+        return account ?? z.NEVER;
+      }),
+    ).describe(
+      'JSON key of the Google service account that sends push messages (FCM). A changed file is taken',
+    ),
+    FCM_BASE_URL: z.url().optional().describe("Another address than Google's, for a simulator"),
     PAGERDUTY_ROUTING_KEY: live(
       own('development-only-routing-key-000').refine(
         (value) => value.length === 32,

@@ -43,11 +43,18 @@ export function isPermanentStatus(status: number): boolean {
   return status >= 300 && status < 500 && !TRANSIENT_STATUSES.has(status);
 }
 
+/** How the connections to a provider are kept, for an Agent. */
+export const POOL = {
+  keepAlive: true,
+  maxSockets: MAX_SOCKETS,
+  maxFreeSockets: MAX_SOCKETS,
+  timeout: IDLE_MS,
+};
+
 /** A client with connections of its own, which end when they are idle or the provider closes them. */
 export function createHttpClient(): HttpClient {
-  const pool = { keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS, timeout: IDLE_MS };
-  const plain = new http.Agent(pool);
-  const secure = new https.Agent(pool);
+  const plain = new http.Agent(POOL);
+  const secure = new https.Agent(POOL);
   return ({ method, url, headers, body = '' }, signal) =>
     new Promise((resolve, reject) => {
       const isSecure = url.startsWith('https:');
@@ -74,10 +81,19 @@ export function createHttpClient(): HttpClient {
     });
 }
 
-/** A provider's answer; `body` is its JSON, undefined when it sent none. */
+/** A provider's answer; `body` is its JSON, undefined when it sent none. `retryAfterMs` is set where it said so. */
 export interface JsonAnswer {
   status: number;
   body: unknown;
+  retryAfterMs: number | undefined;
+}
+
+/** What an answer's `Retry-After` says, in ms: it comes as seconds or as a date. */
+export function retryAfterMsOf(headers: http.IncomingHttpHeaders, now = Date.now()): number | undefined {
+  const value = headers['retry-after'];
+  if (!value) return undefined;
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - now;
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms);
 }
 
 /** One POST of JSON within the options' limits; rejects with a ProviderError of `provider`. */
@@ -88,7 +104,7 @@ export function postJson(
   options: CallOptions,
 ): Promise<JsonAnswer> {
   return withDeadline(provider, options, async (signal) => {
-    const { status, text } = await client(
+    const { status, headers, text } = await client(
       {
         method: 'POST',
         url: request.url,
@@ -97,7 +113,7 @@ export function postJson(
       },
       signal,
     );
-    return { status, body: parseJson(text) };
+    return { status, body: parseJson(text), retryAfterMs: retryAfterMsOf(headers) };
   });
 }
 
@@ -106,7 +122,8 @@ export function trimSlashes(baseUrl: string): string {
   return baseUrl.replace(/\/+$/, '');
 }
 
-function parseJson(text: string): unknown {
+/** The JSON in an answer's text, or undefined. */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

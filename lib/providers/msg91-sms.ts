@@ -60,7 +60,7 @@ export function createMsg91Sms(options: Msg91SmsOptions): SmsProvider {
   };
 }
 
-function requestIdOf({ status, body }: JsonAnswer): string {
+function requestIdOf({ status, body, retryAfterMs }: JsonAnswer): string {
   const { type, message, code, apiError } = fieldsOf(body);
   const ok = status >= 200 && status < 300;
   if (ok && type === 'success' && message) return message;
@@ -75,6 +75,7 @@ function requestIdOf({ status, body }: JsonAnswer): string {
     code: ownCode ?? (ok ? 'NOT_TAKEN' : `HTTP_${status}`),
     permanent,
     status,
+    retryAfterMs,
   });
 }
 

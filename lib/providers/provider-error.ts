@@ -11,9 +11,17 @@ export class ProviderError extends Error {
   readonly permanent: boolean;
   /** HTTP status of the answer, where there was one. */
   readonly status?: number;
+  /** How long to leave the provider alone, where it said so. */
+  readonly retryAfterMs?: number;
 
-  constructor(failure: { provider: string; code: string; permanent: boolean; status?: number }) {
-    const { provider, code, permanent, status } = failure;
+  constructor(failure: {
+    provider: string;
+    code: string;
+    permanent: boolean;
+    status?: number | undefined;
+    retryAfterMs?: number | undefined;
+  }) {
+    const { provider, code, permanent, status, retryAfterMs } = failure;
     const http = status === undefined ? '' : `, HTTP ${status}`;
     super(`${provider} did not take the request: ${code}${http} (${permanent ? 'permanent' : 'transient'})`);
     this.name = 'ProviderError';
@@ -21,5 +29,6 @@ export class ProviderError extends Error {
     this.code = code;
     this.permanent = permanent;
     if (status !== undefined) this.status = status;
+    if (retryAfterMs !== undefined) this.retryAfterMs = retryAfterMs;
   }
 }

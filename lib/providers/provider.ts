@@ -15,10 +15,13 @@ export interface Delivery {
   code?: string;
 }
 
-/** A message of an approved WhatsApp template: the values of its body's variables, in order. `to` is in E.164. */
+/**
+ * A message of an approved WhatsApp template: the values of its body's variables, in order. `to` is in E.164. `button` is the
+ * value of its first button's URL; a template of the category "authentication" needs its code there once more.
+ */
 export interface WhatsAppMessage {
   to: string;
-  template: { name: string; language: string; variables: readonly string[] };
+  template: { name: string; language: string; variables: readonly string[]; button?: string };
 }
 
 /** An email in both forms. `notificationId` comes back in the provider's events. */

@@ -3,7 +3,7 @@ import twilio from 'twilio';
 import { currentOf, type Secret } from '../secret.ts';
 import type { CallOptions } from './deadline.ts';
 import { withDeadline } from './deadline.ts';
-import { createHttpClient, isPermanentStatus, trimSlashes } from './http.ts';
+import { createHttpClient, isPermanentStatus, retryAfterMsOf, trimSlashes } from './http.ts';
 import { ProviderError } from './provider-error.ts';
 
 /** How to reach a Twilio account. */
@@ -25,9 +25,9 @@ const TRANSIENT_CODES = new Set(['21611']);
 
 /** Throws when the account SID is none. Errors: https://www.twilio.com/docs/api/errors */
 export function createTwilioClient(provider: string, options: TwilioAccountOptions): TwilioClient {
-  // The client's methods take no timeout or signal, so each call's signal travels beside the call.
-  const callSignal = new AsyncLocalStorage<AbortSignal>();
-  const httpClient = new TwilioHttpClient(callSignal, options.baseUrl);
+  // The client's methods take no timeout or signal, and its errors have no headers, so both travel beside the call.
+  const calls = new AsyncLocalStorage<Call>();
+  const httpClient = new TwilioHttpClient(calls, options.baseUrl);
   const clientWith = (token: string) => twilio(options.accountSid, token, { httpClient });
   let token = currentOf(options.authToken);
   let client = clientWith(token);
@@ -40,14 +40,21 @@ export function createTwilioClient(provider: string, options: TwilioAccountOptio
   return {
     call: (callOptions, use) =>
       withDeadline(provider, callOptions, async (signal) => {
+        const call: Call = { signal };
         try {
-          return await callSignal.run(signal, () => use(currentClient()));
+          return await calls.run(call, () => use(currentClient()));
         } catch (error) {
-          if (error instanceof twilio.RestException) throw refused(provider, error);
+          if (error instanceof twilio.RestException) throw refused(provider, error, call.retryAfterMs);
           throw error;
         }
       }),
   };
+}
+
+/** One call: what ends it, and what its answer said beside the body. */
+interface Call {
+  readonly signal: AbortSignal;
+  retryAfterMs?: number | undefined;
 }
 
 type RequestOptions<T> = Parameters<typeof twilio.RequestClient.prototype.request<T>>[0];
@@ -59,17 +66,18 @@ type Answer<T> = Awaited<ReturnType<typeof twilio.RequestClient.prototype.reques
  */
 class TwilioHttpClient extends twilio.RequestClient {
   readonly #send = createHttpClient();
-  readonly #callSignal: AsyncLocalStorage<AbortSignal>;
+  readonly #calls: AsyncLocalStorage<Call>;
   readonly #baseUrl: string | undefined;
 
-  constructor(callSignal: AsyncLocalStorage<AbortSignal>, baseUrl: string | undefined) {
+  constructor(calls: AsyncLocalStorage<Call>, baseUrl: string | undefined) {
     super();
-    this.#callSignal = callSignal;
+    this.#calls = calls;
     this.#baseUrl = baseUrl;
   }
 
   override async request<T>(options: RequestOptions<T>): Promise<Answer<T>> {
     const { method, uri, username = '', password = '', headers, params, data } = options;
+    const call = this.#calls.getStore();
     const query = params ? `?${formOf(params)}` : '';
     const {
       status,
@@ -85,8 +93,9 @@ class TwilioHttpClient extends twilio.RequestClient {
         },
         ...(data ? { body: formOf(data) } : {}),
       },
-      this.#callSignal.getStore(),
+      call?.signal,
     );
+    if (call) call.retryAfterMs = retryAfterMsOf(answered);
     // Twilio's client reads JSON itself from an answer that is text
     return { statusCode: status, body: text as T, headers: answered };
   }
@@ -110,8 +119,12 @@ function rebase(url: string, baseUrl: string): string {
  * Twilio pairs its codes with fitting statuses (20003 with 401, 21211 with 400, 20429 with 429) and keeps
  * adding codes, so the status decides and the list of codes holds the exceptions only.
  */
-function refused(provider: string, { status, code }: { status: number; code?: number }): ProviderError {
+function refused(
+  provider: string,
+  { status, code }: { status: number; code?: number },
+  retryAfterMs: number | undefined,
+): ProviderError {
   const name = code === undefined ? `HTTP_${status}` : String(code);
   const permanent = isPermanentStatus(status) && !TRANSIENT_CODES.has(name);
-  return new ProviderError({ provider, code: name, permanent, status });
+  return new ProviderError({ provider, code: name, permanent, status, retryAfterMs });
 }

@@ -43,7 +43,10 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
     }
   }
   if (config.sandboxProviders && !providersSandboxUrl) {
-    const simulator = await startProviderSimulator(accountsOf(config));
+    const simulator = await startProviderSimulator({
+      ...accountsOf(config),
+      callbacks: config.publicUrl ?? `http://localhost:${config.apiPort}`,
+    });
     providersSandboxUrl = simulator.url;
     stops.push(() => simulator.stop());
   }
@@ -55,6 +58,10 @@ export async function startStandins(config: Config): Promise<{ config: Config; m
       providersSandboxUrl,
       twilioBaseUrl: config.twilioBaseUrl ?? sandboxUrl,
       msg91BaseUrl: config.msg91BaseUrl ?? sandboxUrl,
+      whatsappBaseUrl: config.whatsappBaseUrl ?? sandboxUrl,
+      sendgridBaseUrl: config.sendgridBaseUrl ?? sandboxUrl,
+      sesBaseUrl: config.sesBaseUrl ?? sandboxUrl,
+      fcmBaseUrl: config.fcmBaseUrl ?? sandboxUrl,
       pagerdutyBaseUrl: config.pagerdutyBaseUrl ?? sandboxUrl,
     }),
     middleware: {

@@ -1,5 +1,5 @@
 /**
- * What MSG91 answers to `POST /api/v5/flow`.
+ * What MSG91 answers to `POST /api/v5/flow`, and the delivery report that it sends us.
  *
  * Sources of the formats:
  * - headers, body and success: https://docs.msg91.com/sms/send-sms and
@@ -8,19 +8,31 @@
  * - codes: MSG91's list of SMS API error codes (101 missing number, 202 invalid number, 203 sender, 207 key, 418 address,
  *   601 internal). MSG91 does not document which of them come with status 200; users report that a refused address and a
  *   malformed request do, and a wrong key with 401.
+ * - delivery reports (JSON, version 3) and their statuses: https://msg91.com/help/how-can-i-get-the-delivery-reports-on-my-webhook-url.
+ *   MSG91 signs nothing: the webhook's settings add a header of ours, with a secret.
  *
  * Stricter than MSG91, which takes a template id that is missing or no id and fails only at delivery (211).
  */
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
+import { DEVELOPMENT_SECRET } from './development-keys.ts';
 import type { Protocol, ProviderReply } from './protocol.ts';
 
-/** The one key that the simulated MSG91 knows. */
+/** The one key that the simulated MSG91 knows, and the secret that its reports bring along. */
 export interface Msg91Account {
   authKey: string;
+  webhookSecret?: string;
 }
 
 const MSG91_PATH = '/api/v5/flow';
+const WEBHOOK_PATH = '/api/v1/webhooks/msg91';
+
+/** Our header: MSG91 lets each webhook have some. */
+const SECRET_HEADER = 'X-Webhook-Secret';
+
+/** Of the report: delivered, and what failed unless a script says another of them. */
+const DELIVERED = '1';
+const FAILED = '2';
 
 const ERRORS: Record<number, { status?: number; message: string }> = {
   101: { message: 'Missing mobile no.' },
@@ -50,17 +62,40 @@ const flow = z.object({
 type Flow = z.output<typeof flow>;
 
 /** The flow API of one account. A request to several numbers is one message each, as it is billed. */
-export function msg91Flow({ authKey }: Msg91Account): Protocol {
+export function msg91Flow({ authKey, webhookSecret = DEVELOPMENT_SECRET }: Msg91Account): Protocol {
   return {
     name: 'msg91',
     serves: (path) => path === MSG91_PATH || path === `${MSG91_PATH}/`,
     answer(request, rejectWith) {
       if (request.method !== 'POST') return msg91Error(405);
-      if (request.authkey !== authKey) return msg91Error(207);
-      const sent = readFlow(request.contentType, request.body);
+      if (request.headers['authkey'] !== authKey) return msg91Error(207);
+      const sent = readFlow(request.headers['content-type'], request.body);
       if (!sent) return msg91Error(400);
       const refusal = whyRefused(sent) ?? rejectWith;
       return refusal === undefined ? taken(sent) : msg91Error(refusal);
+    },
+    callback({ message: { id, to }, state, code, at }, base) {
+      // Only the end is reported
+      if (base === undefined || (state !== 'delivered' && state !== 'failed')) return undefined;
+      const delivered = state === 'delivered';
+      return {
+        path: WEBHOOK_PATH,
+        headers: { 'Content-Type': 'application/json', [SECRET_HEADER]: webhookSecret },
+        body: JSON.stringify({
+          date: at.toISOString().slice(0, 19).replace('T', ' '),
+          number: to.replace(/^\+/, ''),
+          senderId: 'RIDESF',
+          amount: '0.01',
+          requestId: id,
+          INMSID: '0',
+          CRQID: '0',
+          credit: '1',
+          userId: '100000',
+          campaignName: 'API',
+          status: delivered ? DELIVERED : String(code ?? FAILED),
+          desc: delivered ? 'DELIVERED' : 'FAILED',
+        }),
+      };
     },
     unreadable: () => msg91Error(400),
     tooMany: () => msg91Error(429),
@@ -69,8 +104,8 @@ export function msg91Flow({ authKey }: Msg91Account): Protocol {
   };
 }
 
-function msg91Error(code: number): ProviderReply {
-  const { status = 200, message = `Refused with code ${code}` } = ERRORS[code] ?? {};
+function msg91Error(code: number | string): ProviderReply {
+  const { status = 200, message = `Refused with code ${code}` } = ERRORS[Number(code)] ?? {};
   return { status, body: { type: 'error', message, code: String(code).padStart(3, '0') } };
 }
 

@@ -91,7 +91,8 @@ export function pagerDutyEvents({ routingKey }: PagerDutyAccount, maxIncidents: 
       const sent = readEvent(body);
       if ('errors' in sent) return invalid(sent.errors);
       if (sent.routing_key !== routingKey) return invalid(['Invalid routing key']);
-      if (rejectWith !== undefined) return failure(rejectWith, 'rejected', `Rejected with ${rejectWith}`);
+      if (rejectWith !== undefined)
+        return failure(Number(rejectWith), 'rejected', `Rejected with ${rejectWith}`);
 
       const dedupKey = sent.dedup_key ?? randomUUID();
       const incident = apply(sent, dedupKey);

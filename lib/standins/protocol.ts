@@ -1,3 +1,5 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { DeliveryState } from '../providers/provider.ts';
 import type { ProviderName } from './failure-scripts.ts';
 import type { OutboxMessage } from './outbox.ts';
 
@@ -6,19 +8,48 @@ export interface ProviderRequest {
   method: string;
   path: string;
   query: URLSearchParams;
-  authorization: string | undefined;
-  authkey: string | undefined;
-  contentType: string | undefined;
+  headers: IncomingHttpHeaders;
   body: string;
   now: Date;
 }
 
-/** An answer to be sent as JSON; `taken` is what goes into the outbox. */
+/** Something that a provider took; `callbackUrl` is where the sender wants to hear of it, where the protocol carries that. */
+export interface Taken extends Omit<OutboxMessage, 'provider' | 'at' | 'state'> {
+  callbackUrl?: string;
+  /** What the sender wants back in each event of an email. */
+  notificationId?: string;
+}
+
+/** An answer, sent as JSON unless it is empty (undefined); `taken` is what goes into the outbox. */
 export interface ProviderReply {
   status: number;
   headers?: Record<string, string>;
   body: unknown;
-  taken?: Omit<OutboxMessage, 'provider' | 'at'>[];
+  taken?: Taken[];
+}
+
+/** What can become of a message, or of one that was delivered: `complained` is an email that was marked as spam. */
+export type Fate = DeliveryState | 'complained';
+
+/** One thing that became of a message. `code` is the provider's own, of a failure. */
+export interface Receipt {
+  message: Taken;
+  state: Fate;
+  code?: number | string | undefined;
+  at: Date;
+}
+
+/** A request to our webhook. `path` is below the callbacks' base; `url` is the whole address. */
+export type Callback = ({ path: string } | { url: string }) & {
+  headers: Record<string, string>;
+  body: string;
+};
+
+/** A message from a person to our number. */
+export interface Inbound {
+  from: string;
+  text: string;
+  at: Date;
 }
 
 /** How one provider speaks. Each in a file of its own, with the sources of its formats. */
@@ -27,7 +58,7 @@ export interface Protocol {
   /** Whether a request to this path is for this provider. */
   serves(path: string): boolean;
   /** Answers one request. `rejectWith` refuses an otherwise valid one with that code of the provider's. */
-  answer(request: ProviderRequest, rejectWith?: number): ProviderReply;
+  answer(request: ProviderRequest, rejectWith?: number | string): ProviderReply;
   /** Its answer to a body that is over the limit. */
   unreadable(): ProviderReply;
   /** Its answer to too many requests, without `Retry-After`. */
@@ -36,4 +67,12 @@ export interface Protocol {
   broken(): ProviderReply;
   /** Its error that comes with status 200, if it has such. */
   errorInOk?(): ProviderReply;
+  /** What becomes of a message to an address of the provider's own for tests; undefined for every other. */
+  fates?(message: Taken): Fate[] | undefined;
+  /** Notes what became of a message, for who asks. */
+  moved?(receipt: Receipt): void;
+  /** How it tells us of that; undefined when it does not. `base` is where our webhooks are, without a slash at the end. */
+  callback?(receipt: Receipt, base: string | undefined): Callback | undefined;
+  /** How it hands us a message from a person; SNS a confirmation of our subscription instead. */
+  inbound?(message: Inbound, base: string): Callback;
 }

@@ -1,32 +1,44 @@
 /**
  * Development's providers: a local HTTP server that speaks the providers' own protocols, so that the real
- * clients run against it, keeps what it took for `/dev/outbox`, and fails on demand. Each protocol is a file
- * of its own beside this one, with the sources of its formats.
+ * clients run against it, keeps what it took for `/dev/outbox`, tells our webhooks what became of it, and fails on
+ * demand. Each protocol is a file of its own beside this one, with the sources of its formats.
  *
- * Besides the providers' own addresses there are `GET /outbox?to&channel&limit`, `GET /incidents` and, for people and
- * other processes, `POST /scripts` `{provider, script}` with a script of failure-scripts.ts, or null to end it.
+ * Besides the providers' own addresses there are, for people and other processes:
+ * - `GET /`: a page with what was sent; `GET /outbox?to&channel&limit`, `GET /incidents`, `GET /callbacks` (how many were
+ *   taken, how many lost);
+ * - `POST /scripts` `{provider, script?, receipts?}` with scripts of failure-scripts.ts, or null to end one;
+ * - `POST /inbound` `{provider, from, text}`: a person's message to our number, by `twilio` (`STOP`, say) or `whatsapp`;
+ *   `{provider: "ses"}` asks our webhook to confirm SNS's subscription.
  *
- * It keeps everything in memory and never sends anything anywhere.
+ * It keeps everything in memory and sends nothing to anywhere but our webhooks.
  */
 
+import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Config } from '../config.ts';
-import type { FailureScript, ProviderName } from './failure-scripts.ts';
-import { FailureScripts, failureScript, providerNames } from './failure-scripts.ts';
+import type { ServiceAccount } from '../providers/service-account.ts';
+import { type CallbackCounts, Deliveries } from './deliveries.ts';
+import { DEVELOPMENT_SECRET, DEVELOPMENT_SERVICE_ACCOUNT, DEVELOPMENT_SNS } from './development-keys.ts';
+import type { FailureScript, ProviderName, ReceiptScript } from './failure-scripts.ts';
+import { failureScript, providerNames, receiptScript, Scripts } from './failure-scripts.ts';
+import { fcmMessages } from './fcm-messages.ts';
 import { type Msg91Account, msg91Flow } from './msg91-flow.ts';
 import type { OutboxFilter, OutboxMessage } from './outbox.ts';
 import { Outbox } from './outbox.ts';
 import { type PagerDutyAccount, type PagerDutyIncident, pagerDutyEvents } from './pagerduty-events.ts';
-import type { Protocol, ProviderReply } from './protocol.ts';
+import type { Inbound, Protocol, ProviderReply, Taken } from './protocol.ts';
+import { type SendGridAccount, sendGridMail } from './sendgrid-mail.ts';
+import { type SesAccount, SNS_CERTIFICATE_PATH, SNS_CONFIRM_PATH, sesEmails } from './ses-emails.ts';
+import { Timers } from './timers.ts';
 import type { TwilioAccount } from './twilio-account.ts';
 import { twilioCalls } from './twilio-calls.ts';
 import { twilioMessages } from './twilio-messages.ts';
+import { type WhatsAppAccount, whatsAppMessages } from './whatsapp-messages.ts';
 
-export type { FailureScript, ProviderName } from './failure-scripts.ts';
+export type { FailureScript, ProviderName, ReceiptScript } from './failure-scripts.ts';
 export type { OutboxFilter, OutboxMessage } from './outbox.ts';
 export type { PagerDutyIncident } from './pagerduty-events.ts';
 
@@ -34,13 +46,26 @@ export type { PagerDutyIncident } from './pagerduty-events.ts';
 export interface ProviderAccounts {
   twilio: TwilioAccount;
   msg91?: Msg91Account;
+  whatsapp?: WhatsAppAccount;
+  sendgrid?: SendGridAccount;
+  ses?: SesAccount;
+  fcm?: ServiceAccount;
   pagerduty?: PagerDutyAccount;
 }
 
-/** `port` 0 (the default) takes a free one. `maxMessages` bounds what the outbox, and each provider, keeps. */
+/**
+ * `port` 0 (the default) takes a free one. `maxMessages` bounds what the outbox, and each provider, keeps. `callbacks` is the
+ * address that our webhooks are below; without it only Twilio tells what became of a message, as each of its requests says
+ * where. `latencyMs` is how long each answer takes, `deliverAfterMs` (200) how long a message, `perSecond` how many requests a
+ * second each provider takes before it answers 429; without it any number.
+ */
 export interface ProviderSimulatorOptions extends ProviderAccounts {
   port?: number;
   maxMessages?: number;
+  callbacks?: string | undefined;
+  latencyMs?: number;
+  deliverAfterMs?: number;
+  perSecond?: number | undefined;
 }
 
 /** A running simulator. */
@@ -53,33 +78,78 @@ export interface ProviderSimulator {
   incidents(): PagerDutyIncident[];
   /** Makes a provider fail by a script, in place of the one it plays. Throws when it never fails so. */
   fail(provider: ProviderName, script: FailureScript): void;
-  /** Ends the provider's script. */
+  /** Makes what becomes of a provider's messages, and the callbacks that tell of it, go by a script. */
+  receipts(provider: ProviderName, script: ReceiptScript): void;
+  /** Ends the provider's scripts. */
   clear(provider: ProviderName): void;
+  /** Tells webhooks below this address from now on. */
+  callbackTo(base: string): void;
+  /** What became of the callbacks. */
+  callbacks(): CallbackCounts;
+  /** A person's message to our number, handed to our webhook; answers whether that took it. */
+  receive(provider: ProviderName, message: { from: string; text: string }): Promise<boolean>;
   /** Closes the port and every connection; what it kept is gone. */
   stop(): Promise<void>;
 }
 
-const MAX_BODY_BYTES = 64 * 1024;
+/** An email's HTML is the largest of what providers take from us. */
+const MAX_BODY_BYTES = 256 * 1024;
 const MAX_LISTED = 200_000;
 const DEFAULT_LISTED = 100;
-const DEVELOPMENT_KEY = 'development-only';
+const DELIVER_AFTER_MS = 200;
 
 /** PagerDuty's keys have 32 characters; development's too. */
 const DEVELOPMENT_ROUTING_KEY = 'development-only-routing-key-000';
 
-const order = z.strictObject({ provider: z.enum(providerNames), script: failureScript.nullable() });
+const order = z.strictObject({
+  provider: z.enum(providerNames),
+  script: failureScript.nullable().optional(),
+  receipts: receiptScript.nullable().optional(),
+});
+const inbound = z.strictObject({
+  provider: z.enum(['twilio', 'whatsapp', 'ses']),
+  from: z.string().default(''),
+  text: z.string().default(''),
+});
 
+/** `body` is sent as JSON, a string in `text` as it is, by its type. */
 interface Reply {
   status: number;
   headers?: Record<string, string>;
-  body: unknown;
+  body?: unknown;
+  text?: string;
 }
+
+/** What development's SES has where nothing else is configured. */
+const DEVELOPMENT_SES: SesAccount = {
+  accessKeyId: DEVELOPMENT_SECRET,
+  secretAccessKey: DEVELOPMENT_SECRET,
+  configurationSet: DEVELOPMENT_SECRET,
+};
+const DEVELOPMENT_WHATSAPP: WhatsAppAccount = { phoneNumberId: '100000000000001', token: DEVELOPMENT_SECRET };
+const DEVELOPMENT_SENDGRID: SendGridAccount = { apiKey: `SG.${DEVELOPMENT_SECRET}` };
+
+/** Of what becomes of a call or an incident, no provider here tells. */
+const tracked = new Set<OutboxMessage['channel']>(['sms', 'whatsapp', 'email', 'push']);
+
+/** Scripts in an email's HTML must not run, and nothing of it be loaded from elsewhere. */
+const EMAIL_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const PAGE_POLICY =
+  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-src 'self'";
 
 /** The accounts that a configuration's clients will use. */
 export function accountsOf(config: Config): ProviderAccounts {
   return {
     twilio: { accountSid: config.twilioAccountSid, authToken: config.twilioAuthToken.current() },
     msg91: { authKey: config.msg91AuthKey.current() },
+    whatsapp: { phoneNumberId: config.whatsappPhoneNumberId, token: config.whatsappToken.current() },
+    sendgrid: { apiKey: config.sendgridApiKey.current() },
+    ses: {
+      accessKeyId: config.sesAccessKeyId ?? DEVELOPMENT_SES.accessKeyId,
+      secretAccessKey: config.sesSecretAccessKey?.current() ?? DEVELOPMENT_SES.secretAccessKey,
+      configurationSet: config.sesConfigurationSet,
+    },
+    fcm: config.fcmServiceAccount.current(),
     pagerduty: { routingKey: config.pagerdutyRoutingKey.current() },
   };
 }
@@ -88,8 +158,20 @@ export function accountsOf(config: Config): ProviderAccounts {
 export async function startProviderSimulator(options: ProviderSimulatorOptions): Promise<ProviderSimulator> {
   const maxMessages = options.maxMessages ?? 10_000;
   const outbox = new Outbox(maxMessages);
-  const scripts = new FailureScripts();
-  const stopping = new AbortController();
+  const scripts = new Scripts<FailureScript>();
+  const timers = new Timers();
+  const shown = new WeakMap<Taken, OutboxMessage>();
+  const deliveries = new Deliveries({
+    afterMs: options.deliverAfterMs ?? DELIVER_AFTER_MS,
+    timers,
+    onMoved(message, state) {
+      const entry = shown.get(message);
+      if (entry) entry.state = state;
+    },
+  });
+  deliveries.callbackTo(options.callbacks);
+  const rates = new Rates(options.perSecond ?? Number.POSITIVE_INFINITY);
+  let url = '';
   const pagerDuty = pagerDutyEvents(
     options.pagerduty ?? { routingKey: DEVELOPMENT_ROUTING_KEY },
     maxMessages,
@@ -97,29 +179,35 @@ export async function startProviderSimulator(options: ProviderSimulatorOptions):
   const protocols: Protocol[] = [
     twilioMessages(options.twilio, maxMessages),
     twilioCalls(options.twilio),
-    msg91Flow(options.msg91 ?? { authKey: DEVELOPMENT_KEY }),
+    msg91Flow(options.msg91 ?? { authKey: DEVELOPMENT_SECRET }),
+    whatsAppMessages(options.whatsapp ?? DEVELOPMENT_WHATSAPP),
+    sendGridMail(options.sendgrid ?? DEVELOPMENT_SENDGRID),
+    sesEmails(options.ses ?? DEVELOPMENT_SES, () => url),
+    fcmMessages(options.fcm ?? DEVELOPMENT_SERVICE_ACCOUNT),
     pagerDuty,
   ];
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://simulator');
-    const protocol = protocols.find((each) => each.serves(url.pathname));
-    if (protocol) return answerAs(protocol, request, response, url);
-    return send(response, await answerOwn(`${request.method} ${url.pathname}`, request, url));
+    const address = new URL(request.url ?? '/', 'http://simulator');
+    const protocol = protocols.find((each) => each.serves(address.pathname));
+    if (protocol) return answerAs(protocol, request, response, address);
+    return send(response, await answerOwn(`${request.method} ${address.pathname}`, request, address));
   }
 
   async function answerAs(
     protocol: Protocol,
     request: IncomingMessage,
     response: ServerResponse,
-    url: URL,
+    address: URL,
   ): Promise<void> {
     const script = scripts.next(protocol.name);
     if (script?.kind === 'down') return void request.socket.resetAndDestroy();
     const body = await readBody(request);
-    const reply = failing(protocol, script) ?? handled(protocol, request, url, body, script);
+    const busy = rates.take(protocol.name) ? undefined : retryAfter(protocol.tooMany(), 1);
+    const reply = busy ?? failing(protocol, script) ?? handled(protocol, request, address, body, script);
     if (script?.kind === 'dropped') return void request.socket.resetAndDestroy();
-    if (script?.kind === 'slow') await delay(script.delayMs, undefined, { signal: stopping.signal });
+    const waitMs = (options.latencyMs ?? 0) + (script?.kind === 'slow' ? script.delayMs : 0);
+    if (waitMs > 0) await timers.wait(waitMs);
     // What is left of a body over the limit must not be read as the connection's next request.
     if (body === undefined) response.setHeader('Connection', 'close');
     send(response, reply);
@@ -128,36 +216,67 @@ export async function startProviderSimulator(options: ProviderSimulatorOptions):
   function handled(
     protocol: Protocol,
     { method = '', headers }: IncomingMessage,
-    url: URL,
+    address: URL,
     body: string | undefined,
     script: FailureScript | undefined,
   ): ProviderReply {
     if (body === undefined) return protocol.unreadable();
     const now = new Date();
     const reply = protocol.answer(
-      {
-        method,
-        path: url.pathname,
-        query: url.searchParams,
-        authorization: headers.authorization,
-        authkey: first(headers['authkey']),
-        contentType: headers['content-type'],
-        body,
-        now,
-      },
+      { method, path: address.pathname, query: address.searchParams, headers, body, now },
       script?.kind === 'reject' ? script.code : undefined,
     );
-    for (const taken of reply.taken ?? [])
-      outbox.add({ ...taken, provider: protocol.name, at: now.toISOString() });
+    for (const taken of reply.taken ?? []) {
+      const { callbackUrl: _, notificationId: __, ...message } = taken;
+      const entry: OutboxMessage = {
+        ...message,
+        provider: protocol.name,
+        at: now.toISOString(),
+        state: 'accepted',
+      };
+      outbox.add(entry);
+      if (!tracked.has(taken.channel)) continue;
+      shown.set(taken, entry);
+      deliveries.start(protocol, taken);
+    }
     return reply;
   }
 
   /** The simulator's own addresses. */
-  async function answerOwn(route: string, request: IncomingMessage, url: URL): Promise<Reply> {
-    if (route === 'GET /outbox') return listOutbox(url.searchParams);
-    if (route === 'GET /incidents') return { status: 200, body: { incidents: pagerDuty.incidents() } };
-    if (route === 'POST /scripts') return takeOrder(request);
-    return refusal(404, 'NOT_FOUND', 'There is nothing at this address');
+  async function answerOwn(route: string, request: IncomingMessage, address: URL): Promise<Reply> {
+    switch (route) {
+      case 'GET /':
+        return html(readFileSync(new URL('outbox.html', import.meta.url), 'utf8'), PAGE_POLICY);
+      case 'GET /outbox':
+        return listOutbox(address.searchParams);
+      case 'GET /outbox/html':
+        return emailHtml(address.searchParams.get('id') ?? '');
+      case 'GET /incidents':
+        return { status: 200, body: { incidents: pagerDuty.incidents() } };
+      case 'GET /callbacks':
+        return { status: 200, body: deliveries.counts };
+      case `GET ${SNS_CERTIFICATE_PATH}`:
+        return { status: 200, text: DEVELOPMENT_SNS.certificate, headers: { 'Content-Type': 'text/plain' } };
+      case `GET ${SNS_CONFIRM_PATH}`:
+        return {
+          status: 200,
+          text: '<ConfirmSubscriptionResponse/>',
+          headers: { 'Content-Type': 'text/xml' },
+        };
+      case 'POST /scripts':
+        return takeOrder(request);
+      case 'POST /inbound':
+        return takeInbound(request);
+      default:
+        return refusal(404, 'NOT_FOUND', 'There is nothing at this address');
+    }
+  }
+
+  function emailHtml(id: string): Reply {
+    const [message] = outbox.list({ id, limit: 1 });
+    return message?.html === undefined
+      ? refusal(404, 'NOT_FOUND', 'There is no such email')
+      : html(message.html, EMAIL_POLICY);
   }
 
   function listOutbox(query: URLSearchParams): Reply {
@@ -174,14 +293,29 @@ export async function startProviderSimulator(options: ProviderSimulatorOptions):
   }
 
   async function takeOrder(request: IncomingMessage): Promise<Reply> {
-    // A web page can post to this address without asking, but not JSON
-    const isJson = request.headers['content-type']?.startsWith('application/json');
-    const { data } = order.safeParse(isJson ? JSON.parse((await readBody(request)) ?? '') : undefined);
+    const { data } = order.safeParse(await readOwnJson(request));
     if (!data || (data.script && !canFail(data.provider, data.script)))
-      return refusal(400, 'BAD_SCRIPT', 'Send {provider, script}');
-    if (data.script) scripts.play(data.provider, data.script);
-    else scripts.clear(data.provider);
+      return refusal(400, 'BAD_SCRIPT', 'Send {provider, script, receipts}');
+    const { provider, script, receipts } = data;
+    if (script) scripts.play(provider, script);
+    else if (script === null) scripts.clear(provider);
+    if (receipts) deliveries.scripts.play(provider, receipts);
+    else if (receipts === null) deliveries.scripts.clear(provider);
     return { status: 200, body: data };
+  }
+
+  async function takeInbound(request: IncomingMessage): Promise<Reply> {
+    const { data } = inbound.safeParse(await readOwnJson(request));
+    if (!data) return refusal(400, 'BAD_MESSAGE', 'Send {provider, from, text}');
+    const taken = await receive(data.provider, data);
+    return taken
+      ? { status: 200, body: { taken } }
+      : refusal(502, 'NOT_TAKEN', 'Our webhook did not take it, or its address is not known');
+  }
+
+  async function receive(name: ProviderName, message: Omit<Inbound, 'at'>): Promise<boolean> {
+    const protocol = protocols.find((each) => each.name === name);
+    return protocol ? deliveries.receive(protocol, { ...message, at: new Date() }) : false;
   }
 
   function canFail(provider: ProviderName, { kind }: FailureScript): boolean {
@@ -201,17 +335,27 @@ export async function startProviderSimulator(options: ProviderSimulatorOptions):
     server.listen(options.port ?? 0, '127.0.0.1', resolve);
   });
 
+  url = `http://127.0.0.1:${portOf(server.address())}`;
+
   return {
-    url: `http://127.0.0.1:${portOf(server.address())}`,
+    url,
     outbox: (filter) => outbox.list(filter),
     incidents: () => pagerDuty.incidents(),
     fail(provider, script) {
       if (!canFail(provider, script)) throw new Error(`${provider} has no errors with status 200`);
       scripts.play(provider, script);
     },
-    clear: (provider) => scripts.clear(provider),
+    receipts: (provider, script) => deliveries.scripts.play(provider, script),
+    clear(provider) {
+      scripts.clear(provider);
+      deliveries.scripts.clear(provider);
+    },
+    callbackTo: (base) => deliveries.callbackTo(base),
+    callbacks: () => ({ ...deliveries.counts }),
+    receive,
     stop() {
-      stopping.abort();
+      timers.stop();
+      deliveries.stop();
       return new Promise((resolve) => {
         server.close(() => resolve());
         server.closeAllConnections();
@@ -223,9 +367,49 @@ export async function startProviderSimulator(options: ProviderSimulatorOptions):
 /** The answer of a script under which nothing is taken. */
 function failing(protocol: Protocol, script: FailureScript | undefined): ProviderReply | undefined {
   if (script?.kind === '500') return protocol.broken();
+  if (script?.kind === 'flaky') return Math.random() < script.share ? protocol.broken() : undefined;
   if (script?.kind === 'error-in-200') return protocol.errorInOk?.();
   if (script?.kind !== '429') return undefined;
-  return { ...protocol.tooMany(), headers: { 'Retry-After': String(script.retryAfterS ?? 1) } };
+  return retryAfter(protocol.tooMany(), script.retryAfterS ?? 1);
+}
+
+function retryAfter(reply: ProviderReply, seconds: number): ProviderReply {
+  return { ...reply, headers: { ...reply.headers, 'Retry-After': String(seconds) } };
+}
+
+/** Requests to each provider in the running second. */
+class Rates {
+  readonly #perSecond: number;
+  #second = 0;
+  #taken = new Map<ProviderName, number>();
+
+  constructor(perSecond: number) {
+    this.#perSecond = perSecond;
+  }
+
+  /** Whether one more is within the limit. */
+  take(provider: ProviderName): boolean {
+    const second = Math.floor(Date.now() / 1000);
+    if (second !== this.#second) this.#taken = new Map();
+    this.#second = second;
+    const taken = (this.#taken.get(provider) ?? 0) + 1;
+    this.#taken.set(provider, taken);
+    return taken <= this.#perSecond;
+  }
+}
+
+/** A request to the simulator's own addresses: a web page can post here without asking, but not JSON. */
+async function readOwnJson(request: IncomingMessage): Promise<unknown> {
+  if (!request.headers['content-type']?.startsWith('application/json')) return undefined;
+  return JSON.parse((await readBody(request)) ?? '');
+}
+
+function html(text: string, policy: string): Reply {
+  return {
+    status: 200,
+    text,
+    headers: { 'Content-Type': 'text/html; charset=utf-8', 'Content-Security-Policy': policy },
+  };
 }
 
 /** The request's body, or undefined when it is over the limit. */
@@ -243,22 +427,18 @@ function readBody(request: IncomingMessage): Promise<string | undefined> {
   });
 }
 
-function send(response: ServerResponse, { status, headers, body }: Reply): void {
-  const json = JSON.stringify(body);
+function send(response: ServerResponse, { status, headers, body, text }: Reply): void {
+  const content = text ?? (body === undefined ? '' : JSON.stringify(body));
   response.writeHead(status, {
-    ...headers,
     'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(json),
+    ...headers,
+    'Content-Length': Buffer.byteLength(content),
   });
-  response.end(json);
+  response.end(content);
 }
 
 function refusal(status: number, code: string, message: string): Reply {
   return { status, body: { error: { code, message } } };
-}
-
-function first(header: string | string[] | undefined): string | undefined {
-  return Array.isArray(header) ? header[0] : header;
 }
 
 function portOf(address: AddressInfo | string | null): number {

@@ -1,11 +1,11 @@
 /**
  * What all of Twilio's REST resources have in common: basic authentication and the error body.
  *
- * Sources: https://www.twilio.com/docs/usage/twilios-response, https://www.twilio.com/docs/iam/api-keys/keys-in-console
- * and https://www.twilio.com/docs/api/errors
+ * Sources: https://www.twilio.com/docs/usage/twilios-response, https://www.twilio.com/docs/iam/api-keys/keys-in-console,
+ * https://www.twilio.com/docs/api/errors and https://www.twilio.com/docs/usage/security (signed requests to us)
  */
-import { randomUUID } from 'node:crypto';
-import type { ProviderReply, ProviderRequest } from './protocol.ts';
+import { createHmac, randomUUID } from 'node:crypto';
+import type { Callback, ProviderReply, ProviderRequest } from './protocol.ts';
 
 /** The one account that the simulated Twilio knows. */
 export interface TwilioAccount {
@@ -36,6 +36,7 @@ const ERRORS: Record<number, { status?: number; message: string }> = {
   21602: { message: 'A text message body or media urls must be specified.' },
   21603: { message: "A 'From' phone number is required." },
   21604: { message: "A 'To' phone number is required." },
+  21609: { message: "Invalid 'StatusCallback' url" },
   21610: { message: 'Attempt to send to unsubscribed recipient' },
   21611: { message: "This 'From' number has exceeded the maximum number of queued messages" },
   21612: { message: "The message cannot be sent with the current combination of 'To' and 'From'" },
@@ -49,19 +50,20 @@ const UNREADABLE = 20001;
 const E164 = /^\+[1-9]\d{1,14}$/;
 
 /** Twilio's error body for a code of its, with the status that goes with the code. */
-export function twilioError(code: number): ProviderReply {
-  const { status = 400, message = `Refused with code ${code}` } = ERRORS[code] ?? {};
+export function twilioError(code: number | string): ProviderReply {
+  const { status = 400, message = `Refused with code ${code}` } = ERRORS[Number(code)] ?? {};
   return {
     status,
-    body: { code, message, more_info: `https://www.twilio.com/docs/errors/${code}`, status },
+    body: { code: Number(code), message, more_info: `https://www.twilio.com/docs/errors/${code}`, status },
   };
 }
 
 /** Why Twilio does not look at a request for `resource` at all; undefined when it does. */
 export function whyNotServed(
-  { authorization, path, method, contentType }: ProviderRequest,
+  { headers, path, method }: ProviderRequest,
   resource: TwilioResource,
 ): ProviderReply | undefined {
+  const { authorization, 'content-type': contentType } = headers;
   if (authorization !== resource.authorization) return twilioError(20003);
   if (path !== resource.path) return twilioError(20404);
   if (method !== 'POST' && !(method === 'GET' && resource.readable)) return twilioError(20004);
@@ -112,4 +114,32 @@ export const twilioFailures = {
 /** RFC 2822 with a numeric zone, as Twilio writes it: `Thu, 05 Sep 2019 00:45:02 +0000`. */
 export function rfc2822(date: Date): string {
   return date.toUTCString().replace('GMT', '+0000');
+}
+
+/**
+ * The signature of a request of Twilio's to us: over the URL as we gave it, and each field's name and value after it, by name.
+ */
+export function twilioSignature(authToken: string, url: string, fields: Record<string, string>): string {
+  const signed = Object.keys(fields)
+    .toSorted()
+    .reduce((text, name) => text + name + (fields[name] ?? ''), url);
+  return createHmac('sha1', authToken).update(signed).digest('base64');
+}
+
+/** A signed request of Twilio's to us. */
+export function twilioCallback(
+  { authToken }: TwilioAccount,
+  url: string,
+  fields: Record<string, string>,
+): Callback {
+  return {
+    url,
+    headers: {
+      'Content-Type': 'application/x-www-form-urlencoded; charset=UTF-8',
+      'User-Agent': 'TwilioProxy/1.1',
+      'I-Twilio-Idempotency-Token': randomUUID(),
+      'X-Twilio-Signature': twilioSignature(authToken, url, fields),
+    },
+    body: new URLSearchParams(fields).toString(),
+  };
 }

@@ -1,5 +1,6 @@
 /**
- * What Twilio answers at `/2010-04-01/Accounts/{Sid}/Messages.json`: `POST` sends, `GET` lists.
+ * What Twilio answers at `/2010-04-01/Accounts/{Sid}/Messages.json` (`POST` sends, `GET` lists) and at `/Messages/{Sid}.json`
+ * (`GET` shows one), and what it tells our webhooks.
  *
  * Sources of the formats:
  * - parameters, filters and the message resource: https://www.twilio.com/docs/messaging/api/message-resource
@@ -7,12 +8,12 @@
  * - recipients that always fail: https://www.twilio.com/docs/iam/test-credentials#test-sms-messages
  * - `accepted`, `from: null` and `num_segments: "0"` for a messaging service: Twilio's help article "Why does
  *   Twilio's response show num_segments as 0 when I send SMS using a Messaging Service?"
- *
- * A message stays `queued` or `accepted` for ever, without the date that it was sent on: what a list shows shortly after
- * sending, and the harder case for who looks for it.
+ * - status callbacks: https://www.twilio.com/docs/messaging/guides/track-outbound-message-status
+ * - messages from people: https://www.twilio.com/docs/messaging/guides/webhook-request; who sent STOP gets nothing more (21610)
+ *   until START: https://help.twilio.com/articles/223134027
  */
 import { countSegments } from '../providers/segments.ts';
-import type { Protocol, ProviderReply, ProviderRequest } from './protocol.ts';
+import type { Fate, Protocol, ProviderReply, ProviderRequest } from './protocol.ts';
 import { Recent } from './recent.ts';
 import {
   isE164,
@@ -21,6 +22,7 @@ import {
   rfc2822,
   TWILIO_API,
   type TwilioAccount,
+  twilioCallback,
   twilioError,
   twilioFailures,
   twilioResource,
@@ -51,34 +53,117 @@ interface NewMessage {
 interface Message extends NewMessage {
   sid: string;
   createdAt: Date;
+  status: string;
+  sentAt?: Date;
+  errorCode?: number;
 }
+
+/** Twilio's default words (https://help.twilio.com/articles/223134027). */
+const STOP_WORDS = new Set(['STOP', 'STOPALL', 'UNSUBSCRIBE', 'CANCEL', 'END', 'QUIT', 'REVOKE', 'OPTOUT']);
+const START_WORDS = new Set(['START', 'UNSTOP', 'YES']);
+
+const INBOUND_PATH = '/api/v1/webhooks/twilio/inbound';
+const UNSUBSCRIBED = 21610;
 
 /** Messages of one account, the newest `maxMessages` of which can be listed. */
 export function twilioMessages(account: TwilioAccount, maxMessages: number): Protocol {
   const resource = twilioResource(account, 'Messages', true);
   const messages = new Recent<Message>(maxMessages, ({ to }) => to);
+  const bySid = new Recent<Message>(maxMessages, ({ sid }) => sid);
+  const unsubscribed = new Set<string>();
+  const known = (sid: string): Message | undefined => bySid.newestFirst(sid).next().value ?? undefined;
+
+  function show(request: ProviderRequest, sid: string): ProviderReply {
+    const notServed = whyNotServed(request, { ...resource, path: request.path });
+    if (notServed) return notServed;
+    const message = request.method === 'GET' ? known(sid) : undefined;
+    return message ? { status: 200, body: resourceOf(message, account) } : twilioError(20404);
+  }
+
   return {
     name: 'twilio',
     serves: (path) => isTwilioPath(path, false),
     answer(request, rejectWith) {
+      const sid = /\/Messages\/(\w+)\.json$/.exec(request.path)?.[1];
+      if (sid) return show(request, sid);
       const notServed = whyNotServed(request, resource);
       if (notServed) return notServed;
       if (request.method === 'GET') return list(messages, request, account);
 
-      const message = readMessage(new URLSearchParams(request.body));
-      const refusal = whyRefused(message) ?? rejectWith;
+      const form = new URLSearchParams(request.body);
+      const message = readMessage(form);
+      const callbackUrl = form.get('StatusCallback') ?? undefined;
+      const refusal =
+        whyRefused(message) ??
+        (unsubscribed.has(message.to) ? UNSUBSCRIBED : undefined) ??
+        (callbackUrl === undefined || URL.canParse(callbackUrl) ? undefined : 21609) ??
+        rejectWith;
       if (refusal !== undefined) return twilioError(refusal);
-      const taken = {
+      const taken: Message = {
         ...message,
         sid: newSid('SM'),
         createdAt: request.now,
+        status: message.messagingServiceSid ? 'accepted' : 'queued',
       };
       messages.add(taken);
+      bySid.add(taken);
       return {
         status: 201,
         body: resourceOf(taken, account),
-        taken: [{ id: taken.sid, channel: 'sms', to: taken.to, template: null, text: taken.text }],
+        taken: [
+          {
+            id: taken.sid,
+            channel: 'sms',
+            to: taken.to,
+            template: null,
+            text: taken.text,
+            ...(callbackUrl === undefined ? {} : { callbackUrl }),
+          },
+        ],
       };
+    },
+    moved({ message: { id }, state, code, at }) {
+      const message = known(id);
+      if (!message) return;
+      message.status = statusOf(state);
+      message.sentAt ??= at;
+      if (code !== undefined) message.errorCode = Number(code);
+    },
+    callback({ message: { id, to, callbackUrl }, state, code }) {
+      if (callbackUrl === undefined) return undefined;
+      const status = statusOf(state);
+      return twilioCallback(account, callbackUrl, {
+        AccountSid: account.accountSid,
+        ApiVersion: TWILIO_API,
+        From: known(id)?.from ?? '',
+        MessageSid: id,
+        MessageStatus: status,
+        SmsSid: id,
+        SmsStatus: status,
+        To: to,
+        ...(code === undefined ? {} : { ErrorCode: String(code) }),
+      });
+    },
+    inbound({ from, text }, base) {
+      const word = text.trim().toUpperCase();
+      const optOut = STOP_WORDS.has(word) ? 'STOP' : START_WORDS.has(word) ? 'START' : undefined;
+      if (optOut === 'STOP') unsubscribed.add(from);
+      if (optOut === 'START') unsubscribed.delete(from);
+      const sid = newSid('SM');
+      return twilioCallback(account, base + INBOUND_PATH, {
+        AccountSid: account.accountSid,
+        ApiVersion: TWILIO_API,
+        Body: text,
+        From: from,
+        MessageSid: sid,
+        NumMedia: '0',
+        NumSegments: String(countSegments(text).segments),
+        SmsMessageSid: sid,
+        SmsSid: sid,
+        SmsStatus: 'received',
+        To: messages.newestFirst(from).next().value?.from ?? '+15005550006',
+        ...(optOut ? { OptOutType: optOut } : {}),
+      });
     },
     ...twilioFailures,
   };
@@ -102,7 +187,12 @@ function whyRefused({ to, text, from, messagingServiceSid }: NewMessage): number
   return FAILING_RECIPIENTS.get(to);
 }
 
-/** One page, newest first. Nothing here has been sent yet, so that any filter by DateSent leaves nothing. */
+/** Twilio's word for it: a message that its network gave up is `undelivered`. */
+function statusOf(state: Fate): string {
+  return state === 'failed' ? 'undelivered' : state;
+}
+
+/** One page, newest first. Filters by DateSent leave nothing, as they do for what has just been sent. */
 function list(
   messages: Recent<Message>,
   { path, query }: ProviderRequest,
@@ -135,7 +225,7 @@ function list(
 }
 
 function resourceOf(message: Message, { accountSid }: TwilioAccount): Record<string, unknown> {
-  const { sid, to, text, from, messagingServiceSid, createdAt } = message;
+  const { sid, to, text, from, messagingServiceSid, createdAt, status, sentAt, errorCode = null } = message;
   const messagePath = `/${TWILIO_API}/Accounts/${accountSid}/Messages/${sid}`;
   const date = rfc2822(createdAt);
   return {
@@ -143,10 +233,10 @@ function resourceOf(message: Message, { accountSid }: TwilioAccount): Record<str
     api_version: TWILIO_API,
     body: text,
     date_created: date,
-    date_sent: null,
-    date_updated: date,
+    date_sent: sentAt ? rfc2822(sentAt) : null,
+    date_updated: sentAt ? rfc2822(sentAt) : date,
     direction: 'outbound-api',
-    error_code: null,
+    error_code: errorCode,
     error_message: null,
     // A messaging service picks the sender, and so the segments, only later.
     from: messagingServiceSid ? null : from,
@@ -156,7 +246,7 @@ function resourceOf(message: Message, { accountSid }: TwilioAccount): Record<str
     price: null,
     price_unit: 'USD',
     sid,
-    status: messagingServiceSid ? 'accepted' : 'queued',
+    status,
     subresource_uris: { media: `${messagePath}/Media.json` },
     to,
     uri: `${messagePath}.json`,

@@ -45,6 +45,7 @@ describe('createMsg91Sms', () => {
         template: 'a'.repeat(24),
         text: 'name: Asha\nmap: https://maps.example.com/?q=12.9716,77.5946',
         at: expect.any(String),
+        state: 'accepted',
       },
     ]);
   });

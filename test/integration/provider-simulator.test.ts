@@ -9,7 +9,7 @@ const fields = { To: '+14155550100', From: '+15005550006', Body: 'hello' };
 let simulator: ProviderSimulator;
 
 beforeAll(async () => {
-  simulator = await startProviderSimulator({ twilio: account, maxMessages: 5 });
+  simulator = await startProviderSimulator({ twilio: account, maxMessages: 5, deliverAfterMs: 60_000 });
 });
 
 afterAll(async () => {

@@ -9,7 +9,7 @@ import { answeringServer, failureOf } from '../support/providers.ts';
 
 const account = { accountSid: `AC${'0'.repeat(32)}`, authToken: 'secret' };
 const message = { to: '+14155550100', body: 'Your code is 123456' };
-const patient = { timeoutMs: 5000 };
+const patient = { timeoutMs: 20_000 };
 
 let simulator: ProviderSimulator;
 
@@ -42,6 +42,7 @@ describe('createTwilioSms', () => {
         template: null,
         text: message.body,
         at: expect.any(String),
+        state: 'accepted',
       },
     ]);
   });

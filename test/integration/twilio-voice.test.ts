@@ -35,6 +35,7 @@ describe('createTwilioVoice', () => {
         template: null,
         text: call.say,
         at: expect.any(String),
+        state: 'accepted',
       },
     ]);
   });

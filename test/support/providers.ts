@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 
 /** What a call to a provider fails with; throws when it does not, or with something else. */
@@ -12,13 +13,23 @@ export async function failureOf(calling: Promise<unknown>): Promise<ProviderErro
   return error;
 }
 
-/** A server that answers every request alike; `await using` closes it. */
+/** A request that a test's own server got. */
+export interface GotRequest {
+  url: string;
+  headers: Record<string, string>;
+  body: string;
+}
+
+/** A server that answers each request by a function; `await using` closes it. */
 export async function answeringServer(
-  answer: (response: ServerResponse) => unknown,
+  answer: (response: ServerResponse, request: GotRequest) => unknown,
 ): Promise<AsyncDisposable & { url: string }> {
-  const server = createServer((request, response) => {
-    request.resume();
-    answer(response);
+  const server = createServer(async (request, response) => {
+    // Who gives up in the middle of a request gets no answer
+    const body = await text(request).catch(() => undefined);
+    if (body === undefined) return;
+    const headers = Object.entries(request.headers).map(([name, value]) => [name, String(value)] as const);
+    answer(response, { url: request.url ?? '', headers: Object.fromEntries(headers), body });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();

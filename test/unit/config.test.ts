@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from '@jest/globals';
 import { type Config, ConfigError, configKeys, loadConfig } from '../../lib/config.ts';
+import { DEVELOPMENT_SERVICE_ACCOUNT } from '../../lib/standins/development-keys.ts';
 
 type Env = Record<string, string>;
 
@@ -29,6 +30,13 @@ const production: Env = {
   TWILIO_FROM: '+1',
   MSG91_AUTH_KEY: 'k',
   MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
+  MSG91_TEMPLATE_IDS: `otp:${'b'.repeat(24)}`,
+  WHATSAPP_PHONE_NUMBER_ID: '1',
+  WHATSAPP_TOKEN: 'w',
+  EMAIL_FROM: 'Rides <rides@example.org>',
+  SENDGRID_API_KEY: 'SG.k',
+  SES_CONFIGURATION_SET: 'events',
+  FCM_SERVICE_ACCOUNT: JSON.stringify(DEVELOPMENT_SERVICE_ACCOUNT),
   PAGERDUTY_ROUTING_KEY: 'r'.repeat(32),
   ONCALL_PHONE: '+919811111111',
 };
@@ -110,11 +118,15 @@ describe('loadConfig', () => {
     expect(keysOf(env)).toEqual(new Set([...taken, 'SANDBOX_PROVIDERS']));
   });
 
-  test('refuses what MSG91, PagerDuty or a phone network would refuse later', () => {
+  test('refuses what a provider or a phone network would refuse later', () => {
     const bad = {
       // India's DLT ids look like this; MSG91 takes one and sends nothing
       MSG91_SOS_TEMPLATE_ID: '1107160000000000001',
       MSG91_SENDER_ID: 'RIDE-1',
+      MSG91_TEMPLATE_IDS: `otp:${'a'.repeat(24)},other`,
+      WHATSAPP_API_VERSION: '23',
+      EMAIL_FROM: 'Rides',
+      FCM_SERVICE_ACCOUNT: '{"type":"service_account"}',
       PAGERDUTY_ROUTING_KEY: 'short',
       ONCALL_PHONE: '98111 11111',
       TWILIO_VOICE_FROM: 'RIDE',

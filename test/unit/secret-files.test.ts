@@ -6,6 +6,7 @@ import { sealerOf } from '../../lib/sealed.ts';
 import { Secret } from '../../lib/secret.ts';
 import { watchSecretFiles } from '../../lib/secret-files.ts';
 import { issueToken, readToken } from '../../lib/session-token.ts';
+import { DEVELOPMENT_SERVICE_ACCOUNT } from '../../lib/standins/development-keys.ts';
 import { eventually } from '../support/eventually.ts';
 import { type MountedSecrets, mountSecrets } from '../support/mounted-secrets.ts';
 
@@ -24,6 +25,13 @@ const production = {
   TWILIO_FROM: '+1',
   MSG91_AUTH_KEY: 'a key',
   MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
+  MSG91_TEMPLATE_IDS: `otp:${'b'.repeat(24)}`,
+  WHATSAPP_PHONE_NUMBER_ID: '1',
+  WHATSAPP_TOKEN: 'w',
+  EMAIL_FROM: 'Rides <rides@example.org>',
+  SENDGRID_API_KEY: 'SG.k',
+  SES_CONFIGURATION_SET: 'events',
+  FCM_SERVICE_ACCOUNT: JSON.stringify(DEVELOPMENT_SERVICE_ACCOUNT),
   PAGERDUTY_ROUTING_KEY: 'r'.repeat(32),
   ONCALL_PHONE: '+919811111111',
 };

@@ -213,6 +213,10 @@ describe('compose.yaml', () => {
       TWILIO_ACCOUNT_SID: 'AC1',
       TWILIO_FROM: '+1',
       MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
+      MSG91_TEMPLATE_IDS: `otp:${'b'.repeat(24)}`,
+      WHATSAPP_PHONE_NUMBER_ID: '1',
+      EMAIL_FROM: 'rides@example.org',
+      SES_CONFIGURATION_SET: 'events',
       ONCALL_PHONE: '+919811111111',
     };
     const checked = spawnSync('docker', ['compose', '--profile', '*', 'config', '--quiet'], {

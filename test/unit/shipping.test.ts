@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { configKeys, loadConfig } from '../../lib/config.ts';
+import { DEVELOPMENT_SERVICE_ACCOUNT } from '../../lib/standins/development-keys.ts';
 
 const read = (path: string) => readFileSync(path, 'utf8');
 
@@ -199,6 +200,10 @@ describe('compose.yaml', () => {
       TWILIO_ACCOUNT_SID: 'something',
       TWILIO_FROM: 'something',
       MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
+      MSG91_TEMPLATE_IDS: `otp:${'b'.repeat(24)}`,
+      WHATSAPP_PHONE_NUMBER_ID: '1',
+      EMAIL_FROM: 'rides@example.org',
+      SES_CONFIGURATION_SET: 'events',
       ONCALL_PHONE: '+919811111111',
     };
     const given = environment((name) => required[name]);
@@ -208,6 +213,7 @@ describe('compose.yaml', () => {
       const config = loadConfig({ ...given, SERVICES: role }, (path) => {
         asked.push(path);
         if (path.endsWith('encryption_keys')) return `k1:${Buffer.alloc(32, 1).toString('base64')}`;
+        if (path.endsWith('fcm_service_account')) return JSON.stringify(DEVELOPMENT_SERVICE_ACCOUNT);
         return 'a secret of thirty-two characters'.slice(0, 32);
       });
       expect(config).toMatchObject({ nodeEnv: 'production', services: [role], sandboxProviders: false });

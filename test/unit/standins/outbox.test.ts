@@ -5,7 +5,14 @@ import { Outbox } from '../../../lib/standins/outbox.ts';
 
 function message(index: number, to: string): OutboxMessage {
   const at = new Date(index).toISOString();
-  return { id: String(index), channel: 'sms', provider: 'twilio', to, template: null, text: 'hello', at };
+  const sent = {
+    channel: 'sms',
+    provider: 'twilio',
+    template: null,
+    text: 'hello',
+    state: 'accepted',
+  } as const;
+  return { ...sent, id: String(index), to, at };
 }
 
 describe('Outbox', () => {
@@ -26,6 +33,8 @@ describe('Outbox', () => {
           expect(outbox.list()).toEqual(kept);
           expect(outbox.list({ to, limit })).toEqual(kept.filter((each) => each.to === to).slice(0, limit));
           expect(outbox.list({ channel: 'email' })).toEqual([]);
+          const [newest] = kept;
+          expect(outbox.list({ id: newest?.id ?? 'none' })).toEqual(newest ? [newest] : []);
         },
       ),
     );
