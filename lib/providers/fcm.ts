@@ -13,9 +13,6 @@ export interface FcmOptions {
   baseUrl?: string;
 }
 
-/** The code of a message to an installation that is gone: its token will never be good again. */
-export const FCM_UNREGISTERED = 'UNREGISTERED';
-
 const PROVIDER = 'fcm';
 const BASE_URL = 'https://fcm.googleapis.com';
 
@@ -23,7 +20,8 @@ const BASE_URL = 'https://fcm.googleapis.com';
 const MAX_COLLAPSE_ID = 64;
 
 /**
- * A push adapter for Firebase Cloud Messaging (HTTP v1), to Android and through APNs to iOS. firebase-admin is left out: it brings
+ * A push adapter for Firebase Cloud Messaging (HTTP v1), to Android and through APNs to iOS. A message to an installation that
+ * is gone fails with the code `UNREGISTERED`: its token will never be good again. firebase-admin is left out: it brings
  * clients for databases and storage, and takes neither another address nor a deadline for a call.
  *
  * Sources: https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages,

@@ -18,9 +18,11 @@ export interface Delivery {
 /**
  * A message of an approved WhatsApp template: the values of its body's variables, in order. `to` is in E.164. `button` is the
  * value of its first button's URL; a template of the category "authentication" needs its code there once more.
+ * `notificationId` comes back in the provider's events.
  */
 export interface WhatsAppMessage {
   to: string;
+  notificationId?: string;
   template: { name: string; language: string; variables: readonly string[]; button?: string };
 }
 

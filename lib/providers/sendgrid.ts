@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { Client } from '@sendgrid/client';
-import { MailService } from '@sendgrid/mail';
+import type { IncomingHttpHeaders } from 'node:http';
+import sendgrid from '@sendgrid/mail';
 import { currentOf, type Secret } from '../secret.ts';
 import { withDeadline } from './deadline.ts';
 import { createHttpClient, isPermanentStatus, retryAfterMsOf, trimSlashes } from './http.ts';
@@ -27,9 +27,8 @@ const BASE_URL = 'https://api.sendgrid.com';
  */
 export function createSendGrid(options: SendGridOptions): MessageProvider<EmailMessage> {
   const signals = new AsyncLocalStorage<AbortSignal>();
-  const client = new SendGridClient(options, signals);
   const mail = new MailService();
-  mail.setClient(client);
+  mail.setClient(createTransport(options, signals));
   return {
     name: PROVIDER,
     channel: 'email',
@@ -49,7 +48,7 @@ export function createSendGrid(options: SendGridOptions): MessageProvider<EmailM
             },
           }),
         );
-        const id = (headers as Record<string, unknown>)['x-message-id'];
+        const id = headers['x-message-id'];
         if (typeof id !== 'string')
           throw new ProviderError({ provider: PROVIDER, code: 'NO_ID', permanent: false });
         return { providerMessageId: id };
@@ -57,39 +56,50 @@ export function createSendGrid(options: SendGridOptions): MessageProvider<EmailM
   };
 }
 
-type Request = Parameters<Client['request']>[0];
-type Answer = Awaited<ReturnType<Client['request']>>;
+/** What SendGrid's mail service hands to the client below it, and gets back. */
+interface Request {
+  method: string;
+  url: string;
+  headers?: Record<string, string>;
+  body: unknown;
+}
+type Answer = [{ statusCode: number; headers: IncomingHttpHeaders }, unknown];
+interface Transport {
+  request(request: Request): Promise<Answer>;
+}
+
+/** The package exports one service for everybody and types that not every compiler reads; each adapter needs its own. */
+const MailService = sendgrid.constructor as new () => {
+  setClient(client: Transport): void;
+  send(mail: object): Promise<Answer>;
+};
 
 /**
- * SendGrid's client over our connections, for each call's signal and for errors without the request. Its own transport is
- * axios, which takes no signal, follows redirects, and puts key and mail into each error.
+ * What stands in for SendGrid's own client below its mail service: our connections, each call's signal, and errors without
+ * the request. That client is axios, which takes no signal here, follows redirects, and puts key and mail into its errors.
  */
-class SendGridClient extends Client {
-  readonly #send = createHttpClient();
-  readonly #options: SendGridOptions;
-  readonly #signals: AsyncLocalStorage<AbortSignal>;
-
-  constructor(options: SendGridOptions, signals: AsyncLocalStorage<AbortSignal>) {
-    super();
-    this.#options = options;
-    this.#signals = signals;
-  }
-
-  override async request({ url = '', method = 'GET', headers, body }: Request): Promise<Answer> {
-    const answer = await this.#send(
-      {
-        method,
-        url: trimSlashes(this.#options.baseUrl ?? BASE_URL) + url,
-        headers: {
-          ...this.createHeaders((headers ?? {}) as Record<string, string>),
-          Authorization: `Bearer ${currentOf(this.#options.apiKey)}`,
+function createTransport(
+  { apiKey, baseUrl = BASE_URL }: SendGridOptions,
+  signals: AsyncLocalStorage<AbortSignal>,
+): Transport {
+  const client = createHttpClient();
+  return {
+    async request({ method, url, headers, body }) {
+      const answer = await client(
+        {
+          method,
+          url: trimSlashes(baseUrl) + url,
+          headers: {
+            ...headers,
+            Authorization: `Bearer ${currentOf(apiKey)}`,
+            'Content-Type': 'application/json',
+          },
+          body: JSON.stringify(body),
         },
-        body: JSON.stringify(body),
-      },
-      this.#signals.getStore(),
-    );
-    const { status } = answer;
-    if (status !== 202)
+        signals.getStore(),
+      );
+      const { status } = answer;
+      if (status === 202) return [{ statusCode: status, headers: answer.headers }, undefined];
       throw new ProviderError({
         provider: PROVIDER,
         code: `HTTP_${status}`,
@@ -97,6 +107,6 @@ class SendGridClient extends Client {
         status,
         retryAfterMs: retryAfterMsOf(answer.headers),
       });
-    return [{ statusCode: status, body: {}, headers: answer.headers }, {}];
-  }
+    },
+  };
 }

@@ -49,12 +49,14 @@ export function createWhatsApp(options: WhatsAppOptions): MessageProvider<WhatsA
   };
 }
 
-function bodyOf({ to, template: { name, language, variables, button } }: WhatsAppMessage) {
+function bodyOf({ to, notificationId, template }: WhatsAppMessage) {
+  const { name, language, variables, button } = template;
   const text = (value: string) => ({ type: 'text', text: value });
   return {
     messaging_product: 'whatsapp',
     recipient_type: 'individual',
     to: to.replace(/^\+/, ''),
+    ...(notificationId === undefined ? {} : { biz_opaque_callback_data: notificationId }),
     type: 'template',
     template: {
       name: name.replaceAll('-', '_'),

@@ -120,7 +120,7 @@ export function fcmMessages(account: ServiceAccount, maxTokens = 1000): Protocol
       if (request.path === TOKEN_PATH) return grant(request);
       const { method, path, headers, body, now } = request;
       const [, token = ''] = /^Bearer (.+)$/.exec(headers.authorization ?? '') ?? [];
-      const known = tokens.newestFirst(token).next().value;
+      const known = tokens.newest(token);
       if (!token || !known || known.endsAt < now.getTime())
         return general(401, 'UNAUTHENTICATED', 'Request had invalid authentication credentials.');
       if (method !== 'POST' || SEND_PATH.exec(path)?.[1] !== account.project_id)

@@ -16,7 +16,7 @@ export interface ProviderRequest {
 /** Something that a provider took; `callbackUrl` is where the sender wants to hear of it, where the protocol carries that. */
 export interface Taken extends Omit<OutboxMessage, 'provider' | 'at' | 'state'> {
   callbackUrl?: string;
-  /** What the sender wants back in each event of an email. */
+  /** What the sender wants back in each event of an email or a WhatsApp message. */
   notificationId?: string;
 }
 

@@ -60,6 +60,12 @@ export class Recent<T extends object> {
     if (items) yield* items.newestFirst();
   }
 
+  /** The newest with this key. */
+  newest(key: string): T | undefined {
+    for (const item of this.newestFirst(key)) return item;
+    return undefined;
+  }
+
   #forgetOldest(): void {
     const oldest = this.#all.shift();
     if (!oldest) return;

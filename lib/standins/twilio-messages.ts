@@ -71,7 +71,7 @@ export function twilioMessages(account: TwilioAccount, maxMessages: number): Pro
   const messages = new Recent<Message>(maxMessages, ({ to }) => to);
   const bySid = new Recent<Message>(maxMessages, ({ sid }) => sid);
   const unsubscribed = new Set<string>();
-  const known = (sid: string): Message | undefined => bySid.newestFirst(sid).next().value ?? undefined;
+  const known = (sid: string) => bySid.newest(sid);
 
   function show(request: ProviderRequest, sid: string): ProviderReply {
     const notServed = whyNotServed(request, { ...resource, path: request.path });
@@ -161,7 +161,7 @@ export function twilioMessages(account: TwilioAccount, maxMessages: number): Pro
         SmsMessageSid: sid,
         SmsSid: sid,
         SmsStatus: 'received',
-        To: messages.newestFirst(from).next().value?.from ?? '+15005550006',
+        To: messages.newest(from)?.from ?? '+15005550006',
         ...(optOut ? { OptOutType: optOut } : {}),
       });
     },

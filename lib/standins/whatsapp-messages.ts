@@ -62,10 +62,11 @@ const ERRORS: Record<number, { status?: number; title: string }> = {
 };
 
 const parameter = z.object({ type: z.literal('text'), text: z.string() });
-const message = z.object({
+const templateMessage = z.object({
   messaging_product: z.literal('whatsapp'),
   recipient_type: z.literal('individual').optional(),
   to: z.string().min(1),
+  biz_opaque_callback_data: z.string().max(512).optional(),
   type: z.literal('template'),
   template: z.object({
     name: z.string().min(1),
@@ -75,7 +76,7 @@ const message = z.object({
       .default([]),
   }),
 });
-type Message = z.output<typeof message>;
+type Message = z.output<typeof templateMessage>;
 
 /** The Cloud API for one number. */
 export function whatsAppMessages(account: WhatsAppAccount): Protocol {
@@ -156,7 +157,7 @@ function failure(code: number, details?: string): ProviderReply {
 function readMessage(contentType: string | undefined, body: string): Message | string {
   if (!contentType?.startsWith('application/json')) return 'The parameter messaging_product is required.';
   try {
-    const { data, error } = message.safeParse(JSON.parse(body));
+    const { data, error } = templateMessage.safeParse(JSON.parse(body));
     return data ?? `Invalid parameter ${error?.issues[0]?.path.join('.') ?? ''}`;
   } catch {
     return 'The body is not JSON';
@@ -179,7 +180,11 @@ function whyRefused({ to, template }: Message, { templates }: WhatsAppAccount): 
   return given === expected ? undefined : 132000;
 }
 
-function taken({ to, template: { name, components } }: Message): ProviderReply {
+function taken({
+  to,
+  biz_opaque_callback_data: notificationId,
+  template: { name, components },
+}: Message): ProviderReply {
   const id = newId();
   const body = components.find(({ type }) => type === 'body');
   return {
@@ -196,13 +201,21 @@ function taken({ to, template: { name, components } }: Message): ProviderReply {
         to: `+${digits(to)}`,
         template: name,
         text: (body?.parameters ?? []).map(({ text }) => text).join('\n'),
+        ...(notificationId === undefined ? {} : { notificationId }),
       },
     ],
   };
 }
 
-function statusOf({ message: { id, to }, state, code, at }: Receipt): Record<string, unknown> {
-  const base = { id, status: state, timestamp: seconds(at), recipient_id: digits(to) };
+function statusOf({ message, state, code, at }: Receipt): Record<string, unknown> {
+  const { id, to, notificationId } = message;
+  const base = {
+    id,
+    status: state,
+    timestamp: seconds(at),
+    recipient_id: digits(to),
+    ...(notificationId === undefined ? {} : { biz_opaque_callback_data: notificationId }),
+  };
   if (state === 'failed') {
     const failed = Number(code ?? 131026);
     const title = ERRORS[failed]?.title ?? 'Message failed';

@@ -21,7 +21,7 @@ async function endOf(args: string[], env: Record<string, string> = {}) {
 describe('npm run providers', () => {
   test('prints its address, serves with the credentials of its environment, and ends at SIGTERM', async () => {
     const accountSid = `AC${'7'.repeat(32)}`;
-    const child = start(['--max-messages', '3'], {
+    const child = start(['--max-messages', '3', '--latency-ms', '1', '--per-second', '100'], {
       TWILIO_ACCOUNT_SID: accountSid,
       TWILIO_AUTH_TOKEN: 'other',
     });
@@ -41,6 +41,9 @@ describe('npm run providers', () => {
   test.each([
     [['--port', 'x'], {}, '--port'],
     [['--wrong'], {}, '--wrong'],
+    [['--callbacks', 'x'], {}, '--callbacks'],
+    [['--latency-ms', '-1'], {}, '--latency-ms'],
+    [['--per-second', '0'], {}, '--per-second'],
     [[], { OTP_TTL_S: '-1' }, 'OTP_TTL_S'],
   ])('says what is wrong with %j %j', async (args, env, named) => {
     const { code, output } = await endOf(args, env);

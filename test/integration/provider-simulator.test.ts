@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { assertionOf } from '../../lib/providers/google-token.ts';
+import { DEVELOPMENT_SERVICE_ACCOUNT } from '../../lib/standins/development-keys.ts';
 import type { ProviderSimulator } from '../../lib/standins/providers.ts';
 import { startProviderSimulator } from '../../lib/standins/providers.ts';
 
@@ -279,6 +281,239 @@ describe('the simulated PagerDuty', () => {
   });
 });
 
+describe('the simulated WhatsApp', () => {
+  const template = {
+    name: 'trip_accepted',
+    language: { code: 'en' },
+    components: [{ type: 'body', parameters: [{ type: 'text', text: 'Asha' }] }],
+  };
+  const message = { messaging_product: 'whatsapp', to: '919800000001', type: 'template', template };
+  const ask = (
+    at: string,
+    body: unknown,
+    headers: Record<string, string> = {},
+    id = '100000000000001',
+    method = 'POST',
+  ) =>
+    fetch(`${at}/v23.0/${id}/messages`, {
+      method,
+      headers: {
+        Authorization: 'Bearer development-only',
+        'Content-Type': 'application/json',
+        ...headers,
+      },
+      ...(method === 'POST' ? { body: typeof body === 'string' ? body : JSON.stringify(body) } : {}),
+    });
+
+  test('answers as Meta does', async () => {
+    const response = await ask(simulator.url, message);
+    expect(response.status).toBe(200);
+    expect(await response.json()).toEqual({
+      messaging_product: 'whatsapp',
+      contacts: [{ input: '919800000001', wa_id: '919800000001' }],
+      messages: [{ id: expect.stringMatching(/^wamid\./), message_status: 'accepted' }],
+    });
+  });
+
+  const templateWith = (change: object) => ({ ...message, template: { ...template, ...change } });
+  test.each([
+    ['a wrong token', message, { Authorization: 'Bearer other' }, 401, 190],
+    ['broken JSON', '{', {}, 400, 100],
+    ['a form', 'a=b', { 'Content-Type': 'application/x-www-form-urlencoded' }, 400, 100],
+    ['another product', { ...message, messaging_product: 'signal' }, {}, 400, 100],
+    ['a text', { ...message, type: 'text', text: { body: 'hello' } }, {}, 400, 100],
+    ['a name with a hyphen', templateWith({ name: 'trip-accepted' }), {}, 404, 132001],
+    ['no language', templateWith({ language: {} }), {}, 400, 100],
+    ['a number that is none', { ...message, to: '12' }, {}, 400, 131009],
+  ])('refuses %s', async (_, body, headers, status, code) => {
+    const response = await ask(simulator.url, body, headers);
+    expect(response.status).toBe(status);
+    expect(await response.json()).toEqual({
+      error: {
+        message: expect.stringContaining(`(#${code})`),
+        type: 'OAuthException',
+        code,
+        error_data: { messaging_product: 'whatsapp', details: expect.any(String) },
+        fbtrace_id: expect.any(String),
+      },
+    });
+  });
+
+  test('knows no other number and no other method', async () => {
+    expect((await ask(simulator.url, message, {}, '7')).status).toBe(400);
+    expect((await ask(simulator.url, message, {}, '100000000000001', 'GET')).status).toBe(400);
+  });
+
+  test('knows its templates and their values, where it is told of them', async () => {
+    const strict = await startProviderSimulator({
+      twilio: account,
+      whatsapp: {
+        phoneNumberId: '100000000000001',
+        token: 'development-only',
+        templates: { trip_accepted: 2 },
+      },
+    });
+    const code = async (body: unknown) => {
+      const answer = (await (await ask(strict.url, body)).json()) as { error?: { code: number } };
+      return answer.error?.code;
+    };
+    expect(await code(message)).toBe(132000);
+    expect(await code(templateWith({ name: 'other' }))).toBe(132001);
+    const parameters = [...(template.components[0]?.parameters ?? []), { type: 'text', text: 'b' }];
+    expect(await code(templateWith({ components: [{ type: 'body', parameters }] }))).toBeUndefined();
+    await strict.stop();
+  });
+});
+
+describe('the simulated SendGrid', () => {
+  const mail = {
+    personalizations: [{ to: [{ email: 'asha@example.org' }] }],
+    from: { email: 'no-reply@example.com' },
+    subject: 'Hello',
+    content: [
+      { type: 'text/plain', value: 'hello' },
+      { type: 'text/html', value: '<script>alert(1)</script><p>hello</p>' },
+    ],
+  };
+  const ask = (body: unknown, headers: Record<string, string> = {}) =>
+    fetch(`${simulator.url}/v3/mail/send`, {
+      method: 'POST',
+      headers: {
+        Authorization: 'Bearer SG.development-only',
+        'Content-Type': 'application/json',
+        ...headers,
+      },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    });
+
+  test('answers 202 with an id and nothing else, and shows the email where nothing of it can run', async () => {
+    const response = await ask(mail);
+    expect([response.status, await response.text()]).toEqual([202, '']);
+    const id = response.headers.get('X-Message-Id') ?? '';
+    const shown = await fetch(`${simulator.url}/outbox/html?id=${id}`);
+    expect(await shown.text()).toContain('<p>hello</p>');
+    expect(shown.headers.get('Content-Security-Policy')).toMatch(/^sandbox; default-src 'none'/);
+    expect((await fetch(`${simulator.url}/outbox/html?id=other`)).status).toBe(404);
+  });
+
+  test.each([
+    ['a wrong key', mail, { Authorization: 'Bearer x' }, 401, null],
+    ['broken JSON', '{', {}, 400, null],
+    ['a form', 'a=b', { 'Content-Type': 'application/x-www-form-urlencoded' }, 415, null],
+    ['nobody', { ...mail, personalizations: [] }, {}, 400, 'personalizations'],
+    ['an address that is none', { ...mail, from: { email: 'x' } }, {}, 400, 'from.email'],
+    ['no subject', { ...mail, subject: undefined }, {}, 400, 'subject'],
+    ['HTML before the text', { ...mail, content: mail.content.toReversed() }, {}, 400, 'content'],
+    ['an empty text', { ...mail, content: [{ type: 'text/plain', value: '' }] }, {}, 400, 'content.0.value'],
+    ['too much to bring back', { ...mail, custom_args: { a: 'x'.repeat(10_000) } }, {}, 400, 'custom_args'],
+  ])('refuses %s', async (_, body, headers, status, field) => {
+    const response = await ask(body, headers);
+    expect(response.status).toBe(status);
+    expect(await response.json()).toMatchObject({ errors: [{ message: expect.any(String), field }] });
+  });
+});
+
+describe('the simulated Google', () => {
+  const token = (asked: Record<string, string>) =>
+    fetch(`${simulator.url}/token`, { method: 'POST', body: new URLSearchParams(asked) });
+  const grant_type = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
+  const assertion = (change: Partial<typeof DEVELOPMENT_SERVICE_ACCOUNT> = {}, now = Date.now()) =>
+    assertionOf({ ...DEVELOPMENT_SERVICE_ACCOUNT, ...change }, now);
+
+  test('gives a token for an assertion that is good, and takes it', async () => {
+    const response = await token({ grant_type, assertion: assertion() });
+    expect(response.status).toBe(200);
+    const { access_token, ...rest } = (await response.json()) as Record<string, unknown>;
+    expect(rest).toEqual({ expires_in: 3599, token_type: 'Bearer' });
+    const send = (body: unknown) =>
+      fetch(`${simulator.url}/v1/projects/development-only/messages:send`, {
+        method: 'POST',
+        headers: { Authorization: `Bearer ${String(access_token)}` },
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+      });
+    expect((await send({ message: { token: 'installation-1' } })).status).toBe(200);
+    const wrong = [
+      '{',
+      { message: {} },
+      { message: { token: 'installation-1', data: { count: 1 } } },
+      { message: { token: 'installation-1', android: { ttl: '1m' } } },
+      { message: { token: 'installation-1', apns: { headers: { 'apns-priority': '7' } } } },
+      { message: { token: 'installation-1', apns: { headers: { 'apns-collapse-id': 'k'.repeat(65) } } } },
+      { message: { token: 'installation-1' }, more: true },
+    ];
+    for (const body of wrong) {
+      const refused = await send(body);
+      expect(refused.status).toBe(400);
+      expect(await refused.json()).toMatchObject({ error: { code: 400, status: 'INVALID_ARGUMENT' } });
+    }
+  });
+
+  test.each([
+    ['no assertion', { grant_type }, 'invalid_grant'],
+    ['another grant', { grant_type: 'password', assertion: assertion() }, 'unsupported_grant_type'],
+    ['a stranger', { grant_type, assertion: assertion({ client_email: 'x@y' }) }, 'invalid_grant'],
+    ['another audience', { grant_type, assertion: assertion({ token_uri: 'https://x' }) }, 'invalid_grant'],
+    ['one of yesterday', { grant_type, assertion: assertion({}, Date.now() - 86_400_000) }, 'invalid_grant'],
+    ['a changed one', { grant_type, assertion: `${assertion().slice(0, -9)}AAAAAAAAA` }, 'invalid_grant'],
+  ])('refuses %s', async (_, asked, error) => {
+    const response = await token(asked);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error, error_description: expect.any(String) });
+  });
+
+  test('takes no message without a token of its own', async () => {
+    const response = await fetch(`${simulator.url}/v1/projects/development-only/messages:send`, {
+      method: 'POST',
+      headers: { Authorization: 'Bearer ya29.other' },
+      body: '{}',
+    });
+    expect(response.status).toBe(401);
+    expect(await response.json()).toMatchObject({ error: { status: 'UNAUTHENTICATED' } });
+  });
+});
+
+describe('the page', () => {
+  test('is there, with what it needs', async () => {
+    const page = await fetch(`${simulator.url}/`);
+    expect(page.headers.get('Content-Type')).toContain('text/html');
+    expect(page.headers.get('Content-Security-Policy')).toContain("default-src 'none'");
+    const text = await page.text();
+    for (const needed of ['/outbox?', '/outbox/html?', '/callbacks', "sandbox: ''"])
+      expect(text).toContain(needed);
+  });
+});
+
+describe('a simulator under load', () => {
+  test('answers late by its latency, fails a share by chance, and takes no more than its rate', async () => {
+    const slow = await startProviderSimulator({ twilio: account, latencyMs: 30, perSecond: 1000 });
+    const ask = () =>
+      fetch(slow.url + path, {
+        method: 'POST',
+        body: form(),
+        headers: { Authorization: `Basic ${btoa(`${account.accountSid}:${account.authToken}`)}` },
+      });
+    const started = performance.now();
+    expect((await ask()).status).toBe(201);
+    expect(performance.now() - started).toBeGreaterThanOrEqual(29);
+
+    slow.fail('twilio', { kind: 'flaky', share: 0.5 });
+    const statuses = await Promise.all(Array.from({ length: 60 }, async () => (await ask()).status));
+    expect(new Set(statuses)).toEqual(new Set([201, 500]));
+    slow.fail('twilio', { kind: 'flaky', share: 1, times: 1 });
+    expect((await ask()).status).toBe(500);
+    expect((await ask()).status).toBe(201);
+    await slow.stop();
+
+    const narrow = await startProviderSimulator({ twilio: account, perSecond: 2 });
+    const send = () => fetch(narrow.url + path, { method: 'POST', body: form() });
+    const answers = await Promise.all(Array.from({ length: 12 }, send));
+    const refused = answers.filter(({ status }) => status === 429);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(refused[0]?.headers.get('Retry-After')).toBe('1');
+    await narrow.stop();
+  });
+});
+
 describe('scripts over HTTP', () => {
   const order = (body: unknown, type = 'application/json') =>
     fetch(`${simulator.url}/scripts`, {
@@ -286,6 +521,15 @@ describe('scripts over HTTP', () => {
       headers: { 'Content-Type': type },
       body: typeof body === 'string' ? body : JSON.stringify(body),
     });
+
+  test('say what becomes of messages', async () => {
+    const receipts = { kind: 'failed', code: 30003, times: 1 };
+    expect(await (await order({ provider: 'twilio', receipts })).json()).toEqual({
+      provider: 'twilio',
+      receipts,
+    });
+    expect((await order({ provider: 'twilio', receipts: null })).status).toBe(200);
+  });
 
   test('play and end', async () => {
     expect((await order({ provider: 'twilio', script: { kind: '500' } })).status).toBe(200);
@@ -303,6 +547,8 @@ describe('scripts over HTTP', () => {
       'application/json',
     ],
     ['a misspelt option', { provider: 'twilio', script: { kind: 'slow', delay: 1 } }, 'application/json'],
+    ['an unknown fate', { provider: 'twilio', receipts: { kind: 'lost' } }, 'application/json'],
+    ['a share over 1', { provider: 'twilio', script: { kind: 'flaky', share: 2 } }, 'application/json'],
     ['broken JSON', '{', 'application/json'],
     ['what a web page may post', { provider: 'twilio', script: { kind: '500' } }, 'text/plain'],
   ])('refuse %s', async (_, body, type) => {

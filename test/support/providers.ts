@@ -24,12 +24,13 @@ export interface GotRequest {
 export async function answeringServer(
   answer: (response: ServerResponse, request: GotRequest) => unknown,
 ): Promise<AsyncDisposable & { url: string }> {
-  const server = createServer(async (request, response) => {
-    // Who gives up in the middle of a request gets no answer
-    const body = await text(request).catch(() => undefined);
-    if (body === undefined) return;
+  const server = createServer((request, response) => {
     const headers = Object.entries(request.headers).map(([name, value]) => [name, String(value)] as const);
-    answer(response, { url: request.url ?? '', headers: Object.fromEntries(headers), body });
+    text(request).then(
+      (body) => answer(response, { url: request.url ?? '', headers: Object.fromEntries(headers), body }),
+      // Who gives up in the middle of a request gets no answer
+      () => undefined,
+    );
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();
