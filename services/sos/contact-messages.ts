@@ -3,7 +3,7 @@ import type { Contact } from '../../contracts/accounts.ts';
 import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
 import { keyedHash } from '../../lib/pins.ts';
 import { type NextAttempt, nextAttempt } from '../../lib/providers/attempts.ts';
-import { SOS_OVER_TEMPLATE, SOS_TEMPLATE } from '../../lib/providers/index.ts';
+import { SOS_OVER_TEMPLATE, SOS_TEMPLATE } from '../../lib/providers/phone-providers.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import { numberKeyOf } from '../../mixins/cards.ts';

@@ -5,7 +5,7 @@
  */
 import { hostname } from 'node:os';
 import { defineService } from '../../lib/define-service.ts';
-import { createSosProviders } from '../../lib/providers/index.ts';
+import { createSosProviders } from '../../lib/providers/sos-providers.ts';
 import { sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';
 import { queue } from '../../mixins/queue.ts';

@@ -15,7 +15,7 @@ import { AppError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import type { Caller } from '../../lib/permissions.ts';
 import { isPin } from '../../lib/pins.ts';
-import { createSosProviders } from '../../lib/providers/index.ts';
+import { createSosProviders } from '../../lib/providers/sos-providers.ts';
 import { closeConnection, commandConnection, isReady } from '../../lib/redis-client.ts';
 import { type Sealer, sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';

@@ -1,6 +1,6 @@
 /** Wakes the person on call: an incident and a phone call, when nobody has acknowledged, under duress, or when contacts cannot be reached. */
 import type { Log } from '../../lib/context.ts';
-import type { SosProviders } from '../../lib/providers/index.ts';
+import type { SosProviders } from '../../lib/providers/sos-providers.ts';
 import type { AlertRecord } from './alert-record.ts';
 import { isOver } from './alert-state.ts';
 import type { Follow, WakeJob, WakeReason } from './follow-jobs.ts';

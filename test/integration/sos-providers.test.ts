@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { loadConfig } from '../../lib/config.ts';
-import { createSosProviders, SOS_TEMPLATE } from '../../lib/providers/index.ts';
+import { SOS_TEMPLATE } from '../../lib/providers/phone-providers.ts';
+import { createSosProviders } from '../../lib/providers/sos-providers.ts';
 import { accountsOf, startProviderSimulator } from '../../lib/standins/providers.ts';
 
 describe('createSosProviders', () => {

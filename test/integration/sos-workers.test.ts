@@ -2,8 +2,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Redis } from 'ioredis';
 import { feedKeys } from '../../lib/feed-stream.ts';
-import type { SosProviders } from '../../lib/providers/index.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
+import type { SosProviders } from '../../lib/providers/sos-providers.ts';
 import { createSealer } from '../../lib/sealed.ts';
 import { raisersView } from '../../services/sos/alert-record.ts';
 import { openContacts } from '../../services/sos/contact-messages.ts';

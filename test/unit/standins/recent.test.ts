@@ -13,6 +13,7 @@ describe('Recent', () => {
           const kept = added.slice(0, index + 1).map((each, at) => ({ key: each, index: at }));
           const newest = kept.slice(-max).toReversed();
           expect([...recent.newestFirst()]).toEqual(newest);
+          expect(recent.newest('a')).toEqual(newest.find((each) => each.key === 'a'));
           expect([...recent.newestFirst('a')]).toEqual(newest.filter((each) => each.key === 'a'));
         });
         expect([...recent.newestFirst('nobody')]).toEqual([]);
