@@ -3,10 +3,10 @@
  * app, which rings on a phone that lies face down.
  */
 import type { CallOptions } from '../../lib/providers/deadline.ts';
-import type { SosProviders } from '../../lib/providers/sos-providers.ts';
 import type { Channel, MessageProvider, PushMessage, WhatsAppMessage } from '../../lib/providers/provider.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { SmsMessage, SmsProvider } from '../../lib/providers/sms.ts';
+import type { SosProviders } from '../../lib/providers/sos-providers.ts';
 
 /** What a contact is told. `devices` are the tokens of their installations of the app, for push alone. */
 export interface ContactMessage extends SmsMessage {
