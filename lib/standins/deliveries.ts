@@ -6,7 +6,8 @@
 import { createHttpClient, trimSlashes } from '../providers/http.ts';
 import type { ReceiptScript } from './failure-scripts.ts';
 import { Scripts } from './failure-scripts.ts';
-import type { Callback, Fate, Inbound, Protocol, Receipt, Taken } from './protocol.ts';
+import type { Fate } from './outbox.ts';
+import type { Callback, Inbound, Protocol, Receipt, Taken } from './protocol.ts';
 import type { Timers } from './timers.ts';
 
 /** `onMoved` hears of every change of a message. */

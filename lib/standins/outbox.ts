@@ -1,6 +1,9 @@
+import type { DeliveryState } from '../providers/provider.ts';
 import type { ProviderName } from './failure-scripts.ts';
-import type { Fate } from './protocol.ts';
 import { Recent } from './recent.ts';
+
+/** What can become of a message, or of one that was delivered: `complained` is an email that was marked as spam. */
+export type Fate = DeliveryState | 'complained';
 
 /**
  * Something that a simulated provider took. `to` is E.164 for SMS, WhatsApp and calls, an address for email, the

@@ -1,7 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import type { DeliveryState } from '../providers/provider.ts';
 import type { ProviderName } from './failure-scripts.ts';
-import type { OutboxMessage } from './outbox.ts';
+import type { Fate, OutboxMessage } from './outbox.ts';
 
 /** The parts of an HTTP request that a provider's answer depends on. `body` is as it came. */
 export interface ProviderRequest {
@@ -27,9 +26,6 @@ export interface ProviderReply {
   body: unknown;
   taken?: Taken[];
 }
-
-/** What can become of a message, or of one that was delivered: `complained` is an email that was marked as spam. */
-export type Fate = DeliveryState | 'complained';
 
 /** One thing that became of a message. `code` is the provider's own, of a failure. */
 export interface Receipt {

@@ -13,7 +13,8 @@
  *   until START: https://help.twilio.com/articles/223134027
  */
 import { countSegments } from '../providers/segments.ts';
-import type { Fate, Protocol, ProviderReply, ProviderRequest } from './protocol.ts';
+import type { Fate } from './outbox.ts';
+import type { Protocol, ProviderReply, ProviderRequest } from './protocol.ts';
 import { Recent } from './recent.ts';
 import {
   isE164,
