@@ -5,6 +5,7 @@
 import { hostname } from 'node:os';
 import type { BrokerOptions, Context, Middleware, ServiceBroker } from 'moleculer';
 import { setBrokerConfig } from './lib/broker-config.ts';
+import { guardPackets } from './lib/broker-packets.ts';
 import { type Config, ConfigError, loadConfig } from './lib/config.ts';
 import { AppContext } from './lib/context.ts';
 import { errorStatus, neverBegan } from './lib/errors.ts';
@@ -25,6 +26,7 @@ const lifecycle = (config: Config): Middleware => ({
   created(broker: ServiceBroker) {
     setBrokerConfig(broker, config);
     loosenNats(broker);
+    guardPackets(broker);
     drainFirst(broker);
     healthOf(broker).add('broker', async () => {
       // Alone in its process a broker has no transit

@@ -1,5 +1,8 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { Encoder } from 'cbor-x';
+import * as fc from 'fast-check';
 import type { ServiceBroker, ServiceSchema } from 'moleculer';
+import { connect } from 'nats';
 import { publicError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import { makeBroker } from '../support/broker.ts';
@@ -130,4 +133,79 @@ describe('NATS is away', () => {
     },
     20_000,
   );
+});
+
+describe('garbage on NATS', () => {
+  /** All that nodes listen to (MOL-<namespace>.<type>[.<node>]; B: to any one that has the action, or hears the event). */
+  const types = ['REQ', 'RES', 'EVENT', 'INFO', 'DISCOVER', 'DISCONNECT', 'HEARTBEAT', 'PING', 'PONG'];
+  const subjects = (namespace: string) =>
+    [
+      ...types.flatMap((type) => [type, `${type}.left`, `${type}.right`]),
+      'REQB.location.flush',
+      'REQB.accounts.logout',
+    ].map((rest) => `MOL-${namespace}.${rest}`);
+  const cbor = new Encoder({ useRecords: false });
+  const fields =
+    'ver sender id action event data params meta success error services seq instanceID groups stream level time arrived'.split(
+      ' ',
+    );
+  const believable = fc.oneof(
+    fc.constantFrom(
+      '5',
+      'left',
+      'right',
+      'ghost',
+      'location.flush',
+      'accounts.logout',
+      'trip.ended',
+      '',
+      'a b',
+      '>',
+    ),
+    fc.anything({ maxDepth: 2 }),
+  );
+  const shaped = fc
+    .dictionary(fc.constantFrom(...fields), believable, { maxKeys: fields.length })
+    .chain((packet) => fc.boolean().map((right) => (right ? { ...packet, ver: '5' } : packet)))
+    .map((packet): Uint8Array => cbor.encode(packet));
+  const garbage = fc.oneof(
+    fc.uint8Array({ maxLength: 300 }),
+    shaped,
+    shaped.chain((bytes) => fc.nat(bytes.length).map((length) => bytes.subarray(0, length))),
+  );
+
+  test('R2 + is dropped and counted, a few lines mention it, and calls and events go on', async () => {
+    nats = await startNats();
+    const nodes = twoNodes(nats.url);
+    await Promise.all(brokers.map((broker) => broker.start()));
+    await eventually(async () => expect(await across(nodes)).toEqual(['ok', 'ok']));
+    const lines: unknown[] = [];
+    for (const { transit } of brokers)
+      for (const level of ['warn', 'error'] as const)
+        transit!.logger[level] = (line) => void lines.push(line);
+    const unhandled: unknown[] = [];
+    const onUnhandled = (error: unknown) => void unhandled.push(error);
+    process.on('unhandledRejection', onUnhandled);
+
+    const vandal = await connect({ servers: nats.url.slice('nats://'.length) });
+    const all = subjects(nodes.left.namespace);
+    const thrown = fc.sample(garbage, { numRuns: 200 * all.length, seed: 1 });
+    for (const [n, bytes] of thrown.entries()) vandal.publish(all[n % all.length] ?? '', bytes);
+    vandal.publish(all[0] ?? '', new Uint8Array(1_000_000));
+    await vandal.drain();
+
+    const refused = ({ metrics }: ServiceBroker) =>
+      metrics
+        .list({ includes: 'broker.packets.refused.total' })
+        .flatMap(({ values }) => [...values.values()] as { value: number }[])
+        .reduce((sum, { value }) => sum + value, 0);
+    // Right ones among them are answered, to whoever they say has asked
+    await eventually(() => {
+      for (const broker of brokers) expect(refused(broker)).toBeGreaterThan(1000);
+    });
+    await eventually(async () => expect(await across(nodes)).toEqual(['ok', 'ok']), 10_000);
+    process.off('unhandledRejection', onUnhandled);
+    expect(unhandled).toEqual([]);
+    expect(lines.length).toBeLessThan(20);
+  }, 30_000);
 });
