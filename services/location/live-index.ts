@@ -198,7 +198,8 @@ export class LiveIndex {
     const { active, last } = shardKeys(shardOf(tripId));
     const [driver, position] =
       (await this.#redis.pipeline().hget(active, tripId).hget(last, tripId).exec()) ?? [];
-    if (!driver || !position || driver[0] || position[0]) throw new Error('Redis did not answer');
+    if (!driver || !position || driver[0] || position[0])
+      throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
     return {
       driverId: typeof driver[1] === 'string' ? driver[1] : null,
       last: parseLast(position[1] as string | null),

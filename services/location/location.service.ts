@@ -48,18 +48,22 @@ export default defineService({
       const updates = this.buffer.take();
       if (updates.length === 0) return;
       const stopTimer = this.broker.metrics.timer('location.batch.time');
+      let trouble: unknown;
       const outcome = await this.index()
         .apply(updates)
         .catch((error: unknown) => {
-          this.logger.warn('A batch of locations waits for Redis', { updates: updates.length, error });
+          trouble = error;
           return { accepted: 0, late: 0, notActive: 0, failed: updates, broken: [], lost: 0 };
         });
       stopTimer();
+      const waiting = outcome.failed.length;
+      if (waiting > 0)
+        this.logger.warn('A batch of locations waits for Redis', { updates: waiting, error: trouble });
       for (const update of outcome.failed) this.buffer.add(update);
       this.count('accepted', outcome.accepted);
       this.count('late', outcome.late);
       this.count('not-active', outcome.notActive);
-      this.count('retried', outcome.failed.length);
+      this.count('retried', waiting);
       this.count('broken', outcome.broken.length);
       if (outcome.broken.length > 0) {
         const trips = outcome.broken.map(({ tripId }) => tripId);

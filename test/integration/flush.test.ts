@@ -1,5 +1,7 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Redis } from 'ioredis';
+import type { Service } from 'moleculer';
 import type { Update } from '../../contracts/location.ts';
 import { shardKeys, shardOf } from '../../lib/location-keys.ts';
 import { readStream } from '../../lib/location-stream.ts';
@@ -139,4 +141,58 @@ describe('Redis goes away', () => {
     await report(20);
     await eventually(() => expect(seen()).toEqual([...all, 20]));
   }, 30_000);
+
+  test('R2.1 hanging for 10 s under load it costs nothing but time: the buffer is bounded, the newest of each trip counts', async () => {
+    const { system: running, report, seen } = await ride({ LOCATION_TICK_MS: '50' });
+    const { broker } = running;
+    const location: Service & { buffer?: { size: number } } = broker.getLocalService('location');
+    const warnings: string[] = [];
+    location.logger.warn = (text: string) => void warnings.push(text);
+    const user = { id: 'usr_0', role: 'driver' as const, sessionId: 's' };
+    const trips = Array.from({ length: 300 }, (_, n) => ({ tripId: `trp_${n}`, userId: `usr_${n}` }));
+    for (const { tripId, userId } of trips) await broker.call('location.open', { tripId, driverId: userId });
+    const base = Date.now();
+    const load = (ms: number) => {
+      const timestamp = base + ms;
+      const fix = { ...aracaju, accuracy: 8, speed: null, heading: null, timestamp };
+      const updates = trips.map((trip) => ({ ...trip, ...fix }));
+      return broker.call('location.report', { updates });
+    };
+
+    await report(0);
+    await eventually(() => expect(seen()).toEqual([0]));
+    // The server takes everything and answers nothing, to whoever asks
+    await redis.call('CLIENT', 'PAUSE', '10000', 'ALL');
+    const until = performance.now() + 10_000;
+    const stranger = expect(
+      broker.call('location.state', { tripId: 'trp_0' }, { meta: { user } }),
+    ).rejects.toMatchObject({ type: 'UNAVAILABLE' });
+    const sizes: number[] = [];
+    let sent = 1;
+    for (; performance.now() < until; sent++) {
+      await load(sent);
+      sizes.push(location.buffer?.size ?? Number.NaN);
+      await report(sent);
+      await pause(100);
+    }
+    await stranger;
+    expect(Math.max(...sizes)).toBe(trips.length + 1);
+    expect(await counted(running, 'retried')).toBeGreaterThan(trips.length);
+    expect(warnings).toContain('A batch of locations waits for Redis');
+    // One each time that it was waited for in vain, and not one each tick
+    expect(warnings.length).toBeLessThan(20);
+
+    const newest = base + sent - 1;
+    await eventually(async () => {
+      const { tripId } = trips.at(-1) ?? { tripId: '' };
+      for (const id of [tripId, trips[0]?.tripId ?? '']) {
+        const { last } = await broker.call('location.missed', { tripId: id });
+        expect(last?.timestamp).toBe(newest);
+      }
+      expect(seen().at(-1)).toBe(sent - 1);
+    }, 10_000);
+    const stored = await Promise.all(trips.map(({ tripId }) => broker.call('location.missed', { tripId })));
+    expect(new Set(stored.map(({ last }) => last?.timestamp))).toEqual(new Set([newest]));
+    expect(location.buffer?.size).toBe(0);
+  }, 60_000);
 });
