@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { Redis } from 'ioredis';
 import type { Service } from 'moleculer';
+import type { Server } from 'socket.io';
 import type { Socket } from 'socket.io-client';
 import type { Update } from '../../contracts/location.ts';
 import type { Sessions } from '../../mixins/sessions.ts';
@@ -16,6 +17,7 @@ import {
   type User,
 } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
+import { heapUsed } from '../support/heap.ts';
 import { type System, startSystem } from '../support/system.ts';
 
 type Ride = Awaited<ReturnType<typeof activeTrip>>;
@@ -295,6 +297,70 @@ describe('refused updates', () => {
     expect(await ahead(55_000)).toEqual({ ok: true });
   });
 
+  test('R2.3 a phone whose clock runs an hour behind is followed, also when it is set right', async () => {
+    const { tripId, rider, driver } = await activeTrip(system);
+    const [watching, driving] = [await connect(rider), await connect(driver)];
+    const seen = locationsOf(watching);
+    await ask(watching, 'trip:join', { tripId });
+    const anHour = 3_600_000;
+    for (const [index, ms] of [-anHour, 5000 - anHour, 10_000].entries()) {
+      const update = report(tripId, { timestamp: Date.now() + ms });
+      expect(await ask(driving, 'location:update', update)).toEqual({ ok: true });
+      await eventually(() => expect(seen).toHaveLength(index + 1));
+      expect(seen.at(-1)?.timestamp).toBe(update.timestamp);
+      // The server's time, whatever the phone thinks
+      expect(Math.abs(Date.now() - (seen.at(-1)?.at ?? 0))).toBeLessThan(10_000);
+    }
+  });
+
+  test('R2.3 of a phone whose clock ran ahead what comes later with an earlier time counts as late', async () => {
+    const { tripId, rider, driver } = await activeTrip(system);
+    const [watching, driving] = [await connect(rider), await connect(driver)];
+    const seen = locationsOf(watching);
+    await ask(watching, 'trip:join', { tripId });
+    const late = () => metric('location_updates_total', 'outcome="late"');
+    const before = await late();
+    const base = Date.now();
+    const send = (ms: number) => ask(driving, 'location:update', report(tripId, { timestamp: base + ms }));
+    expect(await send(50_000)).toEqual({ ok: true });
+    await eventually(() => expect(seen).toHaveLength(1));
+    // Set right: no more than the minute by which clocks may run ahead
+    expect(await send(5000)).toEqual({ ok: true });
+    await eventually(async () => expect(await late()).toBe(before + 1));
+    expect(await send(55_000)).toEqual({ ok: true });
+    await eventually(() => expect(seen.map(({ timestamp }) => timestamp - base)).toEqual([50_000, 55_000]));
+  });
+
+  test('R2.5 a driver who sends for another’s trip: one by one, as a backlog, by REST; counted, and nothing arrives', async () => {
+    const { tripId, rider, driver } = await activeTrip(system);
+    const [watching, other] = [await connect(rider), await connect(rides[0].driver)];
+    const seen = locationsOf(watching);
+    await ask(watching, 'trip:join', { tripId });
+    const count = (event: string, code: string) =>
+      metric('gateway_refused_total', `event="${event}"`, `code="${code}"`);
+    const before = [
+      await count('location:update', 'LOCATION_NOT_DRIVER'),
+      await count('location:batch', 'TRIP_FORBIDDEN'),
+    ];
+    const { tripId: _, ...point } = report(tripId, { lat: 1, lng: 1 });
+    expect(await ask(other, 'location:update', { ...point, tripId })).toEqual(refusal('LOCATION_NOT_DRIVER'));
+    expect(await ask(other, 'location:batch', { tripId, updates: [point] })).toEqual(
+      refusal('TRIP_FORBIDDEN'),
+    );
+    const { token } = rides[0].driver;
+    const path = `/api/v1/trips/${tripId}/locations`;
+    const backlog = await request(system, 'POST', path, { token, body: { updates: [point] } });
+    expect([backlog.status, backlog.body.error.code]).toEqual([403, 'TRIP_FORBIDDEN']);
+    expect([
+      await count('location:update', 'LOCATION_NOT_DRIVER'),
+      await count('location:batch', 'TRIP_FORBIDDEN'),
+    ]).toEqual(before.map((each) => each + 1));
+    // The right one's comes after whatever might have
+    const right = report(tripId);
+    expect(await ask(await connect(driver), 'location:update', right)).toEqual({ ok: true });
+    await eventually(() => expect(seen.map(({ lat }) => lat)).toEqual([right.lat]));
+  });
+
   test('R2.5 someone who is not its driver: the rider, a stranger, an admin, another driver', async () => {
     const [{ tripId, rider }, other] = rides;
     for (const user of [rider, stranger, admin, other.driver])
@@ -416,6 +482,77 @@ describe('what a client may send', () => {
       expect(await ask(socket, 'trip:leave', { tripId: 'trp_1' })).toEqual({ ok: true }),
     );
   });
+});
+
+describe('a socket that sends far too much', () => {
+  /** Sends so many at once; `answers` grows, `all` resolves when each has been answered. */
+  function flood(socket: ClientSocket, event: string, payloads: object[]) {
+    const answers: { ok: boolean; error?: { code: string } }[] = [];
+    const all = Promise.all(
+      payloads.map(async (payload) => {
+        answers.push(await (socket as unknown as Socket).emitWithAck(event, payload));
+      }),
+    );
+    return { answers, all };
+  }
+
+  test('R2 1,000 updates at once: what is beyond the limit is refused and counted, others notice nothing', async () => {
+    const [one, two] = rides;
+    const socket = await connect(one.driver);
+    const [watching, driving] = [await connect(two.rider), await connect(two.driver)];
+    const seen = locationsOf(watching);
+    await ask(watching, 'trip:join', { tripId: two.tripId });
+    await ask(driving, 'location:update', report(two.tripId));
+    const limited = () => metric('gateway_refused_total', 'event="location:update"', 'code="RATE_LIMITED"');
+    const before = await limited();
+
+    const base = Date.now();
+    const updates = Array.from({ length: 1000 }, (_, n) => report(one.tripId, { timestamp: base + n }));
+    const { answers, all } = flood(socket, 'location:update', updates);
+    const beside = report(two.tripId);
+    expect(await ask(driving, 'location:update', beside)).toEqual({ ok: true });
+    // It did not wait for what was sent before it
+    expect(answers.length).toBeLessThan(1000);
+    await eventually(() => expect(seen.at(-1)?.timestamp).toBe(beside.timestamp));
+    await all;
+    const refused = answers.filter(({ ok }) => !ok);
+    expect(refused.length).toBeGreaterThan(500);
+    for (const answer of refused) expect(answer).toEqual(refusal('RATE_LIMITED'));
+    expect(await limited()).toBe(before + refused.length);
+  }, 30_000);
+
+  test('R2.5 10,000 joins: each is answered, none is let in beyond the limit, and memory stays as it was', async () => {
+    const [socket, other] = [await connect(admin), await connect(rides[0].rider)];
+    const ids = [...rides.map(({ tripId }) => tripId), 'trp_unknown', `user:${admin.id}`];
+    const joins = (count: number) =>
+      flood(
+        socket,
+        'trip:join',
+        Array.from({ length: count }, (_, n) => ({ tripId: ids[n % ids.length] })),
+      );
+    await joins(1000).all;
+    const before = await heapUsed();
+    const { answers, all } = joins(10_000);
+    expect(await ask(other, 'trip:join', { tripId: rides[0].tripId })).toMatchObject({ ok: true });
+    expect(answers.length).toBeLessThan(10_000);
+    await all;
+    const codes = answers.map(({ ok, error }) => (ok ? 'ok' : error?.code));
+    answers.length = 0;
+    expect(new Set(codes).isSubsetOf(joinAnswers)).toBe(true);
+    expect(codes.filter((code) => code === 'RATE_LIMITED').length).toBeGreaterThan(5000);
+    expect((await heapUsed()) - before).toBeLessThan(4 * 1024 * 1024);
+    const gateway: Service & { io?: Server } = system.broker.getLocalService('gateway');
+    const rooms = [...(gateway.io?.sockets.sockets.get(socket.id ?? '')?.rooms ?? [])];
+    expect(rooms.filter((room) => room.startsWith('trip:'))).toHaveLength(3);
+  }, 60_000);
+
+  const joinAnswers = new Set<string | undefined>([
+    'ok',
+    'RATE_LIMITED',
+    'TOO_MANY_ROOMS',
+    'TRIP_NOT_FOUND',
+    'VALIDATION',
+  ]);
 });
 
 describe('the end of a trip', () => {
