@@ -21,6 +21,7 @@ import { shedding } from '../../mixins/shedding.ts';
 import { type AdminSocket, adminNamespace, serveAdmins } from './admin-namespace.ts';
 import { followAlerts } from './alert-fanout.ts';
 import { answerEvents } from './answer-events.ts';
+import { forgetRequests } from './forget-requests.ts';
 import { refusalOf } from './handshake.ts';
 import { letClientsGo } from './let-clients-go.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
@@ -414,6 +415,7 @@ export default defineService({
     await untilReady(broker, alerts, 'sos');
     this.closers.push(() => alerts.disconnect());
     healthOf(broker).onDrain(() => this.drain());
+    forgetRequests(this.server, this.io);
     await this.limitConnections();
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);
