@@ -12,7 +12,7 @@ const isObject = (value: unknown): value is Payload =>
 /** Becomes a part of a subject, where NATS takes neither spaces nor wildcards. */
 const isName = (value: unknown): boolean => isText(value) && /^[^\s*>]{1,200}$/.test(value);
 
-/** What each type must have, beside what all have: https://github.com/moleculer-framework/protocol, version 5. */
+/** What each type must have, beside what all have: `PacketPayload` of Moleculer. */
 const shapes: Record<string, (payload: Payload) => boolean> = {
   REQ: ({ id, action }) => isText(id) && isName(action),
   RES: ({ id, success }) => isText(id) && typeof success === 'boolean',

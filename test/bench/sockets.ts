@@ -1,0 +1,277 @@
+/**
+ * R1.1, R1.2: what a connection costs a gateway, how fast they come, and how soon all are back, in their rooms, when a gateway
+ * is killed. Real role processes; the clients are lean ones in processes of their own. Baseline: Socket.IO as it comes.
+ */
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { ServiceSchema } from 'moleculer';
+import { newId } from '../../lib/ids.ts';
+import { type Sessions, sessions } from '../../mixins/sessions.ts';
+import { connectionsFor } from '../../services/gateway/refuse-handshakes.ts';
+import type { CrowdOrder, CrowdState } from '../support/bench/crowd.ts';
+import { inspect, statusBytes } from '../support/bench/inspected.ts';
+import { processCpuMs } from '../support/bench/machine.ts';
+import { atMost, type Bench, type Figures } from '../support/bench/result.ts';
+import { makeBroker } from '../support/broker.ts';
+import { activeTrip } from '../support/clients.ts';
+import { eventually } from '../support/eventually.ts';
+import { startHaproxy } from '../support/haproxy.ts';
+import { startNats } from '../support/nats.ts';
+import { freePort, type RoleProcess, startRoles } from '../support/process.ts';
+import { startTestRedis } from '../support/redis.ts';
+import { spawnAnnounced, spawnTied } from '../support/spawn.ts';
+
+/** What one gateway takes (GATEWAY_MAX_CONNECTIONS). */
+const fullNode = 15_000;
+const kb = 1024;
+const mb = 1024 * 1024;
+/** They come and go before anything is measured: code is compiled, pools are filled. */
+const warmUp = 500;
+const atOnce = 100;
+/** Trips that are watched when a gateway is killed. */
+const rides = 10;
+
+interface Crowd {
+  state(): Promise<CrowdState>;
+  /** Resolves when all are there, and so many have come back after a loss. */
+  untilThere(withinMs: number, comebacks?: number): Promise<CrowdState>;
+  leave(): Promise<void>;
+}
+
+function startCrowd(order: CrowdOrder): Crowd {
+  const child = spawnTied(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', 'test/support/bench/crowd.ts'],
+    { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
+  );
+  const exited = once(child, 'exit');
+  child.send(order);
+  const state = async () => {
+    child.send('state');
+    const [answer] = (await Promise.race([
+      once(child, 'message'),
+      exited.then(() => Promise.reject(new Error('The clients have ended'))),
+    ])) as [CrowdState];
+    return answer;
+  };
+  return {
+    state,
+    untilThere: (withinMs, comebacks = 0) =>
+      eventually(async () => {
+        const now = await state();
+        if (now.there < order.tokens.length || now.comebacks < comebacks)
+          throw new Error(`${now.there} of ${order.tokens.length} are there: ${JSON.stringify(now.ended)}`);
+        return now;
+      }, withinMs),
+    async leave() {
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
+/** Makes a session for each of so many users, as a sign-in would; they are ours, so that they may watch any trip. */
+async function signInAll(redisUrl: string, howMany: number): Promise<string[]> {
+  const broker = makeBroker('signs-in', { REDIS_URL: redisUrl });
+  const service = broker.createService({
+    name: 'signs-in',
+    mixins: [sessions()],
+  } as unknown as ServiceSchema);
+  await broker.start();
+  try {
+    const made = (service as unknown as { sessions: Sessions }).sessions;
+    const tokens: string[] = [];
+    while (tokens.length < howMany) {
+      const some = Array.from({ length: Math.min(500, howMany - tokens.length) }, () =>
+        made.create(newId('usr'), 'viewer', 1),
+      );
+      for (const { token } of await Promise.all(some)) tokens.push(token);
+    }
+    return tokens;
+  } finally {
+    await broker.stop();
+  }
+}
+
+interface Load {
+  tokens: string[];
+  /** How long they are only there before they are measured, ms. */
+  idleMs: number;
+}
+
+/** What so many connections cost a process, and how fast it lets them in. `from`: the address that they come from. */
+async function measure(
+  server: { pid: number; inspectPort: number; url: string },
+  from: string,
+  { tokens, idleMs }: Load,
+): Promise<Figures> {
+  const inspected = await inspect(server.pid, server.inspectPort);
+  const order = { url: server.url, from, tripIds: [], atOnce };
+  const early = startCrowd({ ...order, tokens: tokens.slice(0, warmUp) });
+  await early.untilThere(30_000);
+  await early.leave();
+  await pause(1000);
+  const before = await inspected.memory();
+  const cpuBefore = await processCpuMs(server.pid);
+  const all = startCrowd({ ...order, tokens });
+  try {
+    const { beganAt, lastCameAt } = await all.untilThere(300_000);
+    const cpuMs = (await processCpuMs(server.pid)) - cpuBefore;
+    const peak = await statusBytes(server.pid, 'VmHWM');
+    await pause(idleMs);
+    const after = await inspected.memory();
+    const { there, ended } = await all.state();
+    return {
+      connections: there,
+      failed: Object.values(ended).reduce((sum, each) => sum + each, 0),
+      eachKb: (after.resident - before.resident) / there / kb,
+      heapEachKb: (after.heap - before.heap) / there / kb,
+      emptyMb: before.resident / mb,
+      idleMb: after.resident / mb,
+      peakMb: peak / mb,
+      connectsPerS: (there / (lastCameAt - beganAt)) * 1000,
+      connectCpuMs: cpuMs / there,
+    };
+  } finally {
+    await all.leave();
+    inspected.close();
+  }
+}
+
+async function measurePlain(load: Load): Promise<Figures> {
+  const inspectPort = await freePort();
+  const plain = await spawnAnnounced([
+    '--max-semi-space-size=64',
+    `--inspect-port=127.0.0.1:${inspectPort}`,
+    'test/support/bench/plain-socket-io.ts',
+  ]);
+  try {
+    return await measure({ pid: plain.child.pid ?? 0, inspectPort, url: plain.line }, '127.0.0.3', load);
+  } finally {
+    await plain.stop();
+  }
+}
+
+const connectionsOf = async ({ metricsUrl }: RoleProcess): Promise<number> => {
+  const text = await (await fetch(`${metricsUrl}/metrics`)).text();
+  return Number(/^gateway_connections\{[^}]*\} (\d+)/m.exec(text)?.[1] ?? Number.NaN);
+};
+
+const portOf = (url: string): number => Number(new URL(url).port);
+
+type Fleet = Record<'data' | 'gateway-1' | 'gateway-2', RoleProcess>;
+
+/** Watchers through a balancer on two gateways, one of which is killed: how soon all of them are in their rooms again. */
+async function kill(fleet: Fleet, tokens: string[]): Promise<{ figures: Figures; lost: number }> {
+  const { data, 'gateway-1': first, 'gateway-2': second } = fleet;
+  const tripIds: string[] = [];
+  for (let n = 0; n < rides; n++) tripIds.push((await activeTrip(data)).tripId);
+  const ports = { apiPort: await freePort(), socketPort: await freePort(), metricsPort: await freePort() };
+  const haproxy = await startHaproxy({
+    ...ports,
+    apis: [{ name: 'data', port: portOf(data.apiUrl) }],
+    gateways: [
+      { name: 'gateway-1', port: portOf(first.socketUrl) },
+      { name: 'gateway-2', port: portOf(second.socketUrl) },
+    ],
+  });
+  const url = `http://127.0.0.1:${ports.socketPort}`;
+  const watchers = startCrowd({ url, from: '127.0.0.4', tokens, tripIds, atOnce });
+  try {
+    await watchers.untilThere(120_000);
+    const held = await connectionsOf(second);
+    const killedAt = Date.now();
+    await second.kill();
+    const back = await watchers.untilThere(60_000, held).catch(() => watchers.state());
+    const lost = tokens.length - back.there;
+    return {
+      lost,
+      figures: {
+        watchers: tokens.length,
+        movedByKill: held,
+        backAfterKillMs: lost === 0 ? back.lastCameAt - killedAt : Number.NaN,
+      },
+    };
+  } finally {
+    await watchers.leave();
+    await haproxy.stop();
+  }
+}
+
+const bench: Bench = async ({ quick }) => {
+  const most = connectionsFor(fullNode, await readFile('/proc/self/limits', 'utf8').catch(() => ''));
+  const count = quick ? Math.min(2000, most) : most;
+  // The server asks each client within 25 s whether it is there: only then is it idle as connections are for hours
+  const idleMs = quick ? 2000 : 30_000;
+  const watchers = quick ? 400 : 2000;
+  const closers: (() => Promise<unknown>)[] = [];
+  try {
+    const nats = await startNats();
+    closers.push(() => nats.stop());
+    const redis = await startTestRedis();
+    closers.push(() => redis.stop());
+    const providers = await spawnAnnounced(['bin/providers.ts']);
+    closers.push(() => providers.stop());
+    const inspectPort = await freePort();
+    const roles = await startRoles(
+      {
+        data: 'api,accounts,trips,notify,location,safety,sos',
+        'gateway-1': 'gateway',
+        'gateway-2': 'gateway',
+      },
+      {
+        NATS_URL: nats.url,
+        REDIS_URL: redis.url,
+        PROVIDERS_SANDBOX_URL: providers.line,
+        RATE_LIMIT_PER_USER: '1000000',
+        // Nobody is left to go elsewhere at the end
+        GATEWAY_DRAIN_MS: '1',
+        // Opened in one of them alone
+        NODE_OPTIONS: `--inspect-port=127.0.0.1:${inspectPort}`,
+      },
+    );
+    closers.push(() => roles.stop());
+    const tokens = await signInAll(redis.url, Math.max(count, watchers));
+    const load = { tokens: tokens.slice(0, count), idleMs };
+    const { child, socketUrl } = roles.of['gateway-1'];
+    const ours = await measure({ pid: child.pid ?? 0, inspectPort, url: socketUrl }, '127.0.0.2', load);
+    const plain = await measurePlain(load);
+    const killed = await kill(roles.of, tokens.slice(0, watchers));
+
+    const { eachKb = Number.NaN, emptyMb = Number.NaN, peakMb = Number.NaN, connections = 0 } = ours;
+    const isFull = connections === fullNode;
+    const fullMb = isFull ? peakMb : emptyMb + (fullNode * eachKb) / kb;
+    return {
+      name: 'sockets',
+      lost: count - connections + killed.lost,
+      doubled: 0,
+      figures: { ...ours, fullNodeMb: fullMb, ...killed.figures },
+      baseline: plain,
+      ratio: { eachKb: (plain['eachKb'] ?? Number.NaN) / eachKb },
+      targets: [
+        atMost('R1.1', 'memory of an idle connection, KB', eachKb, 25),
+        atMost('R1.1', `memory of a gateway with ${fullNode} connections, MB`, fullMb, 600),
+        atMost(
+          'R1.2',
+          'until all are in their rooms again after a kill, ms',
+          killed.figures['backAfterKillMs'] ?? Number.NaN,
+          5000,
+        ),
+      ],
+      notes: [
+        'Memory is what the process has of the machine (VmRSS) after a garbage collection, with connections less without; each has a session of its own. peakMb is the most that it ever had, garbage and all.',
+        isFull
+          ? `fullNodeMb is peakMb: the ${fullNode} were there.`
+          : `fullNodeMb is arithmetic: emptyMb + ${fullNode} × eachKb; ${count} were there.`,
+        `After the kill the one gateway that is left takes all ${killed.figures['movedByKill']}, at the same time as the clients' own pauses of 0.5 to 1.5 s (Socket.IO's); servers, balancer and clients share this machine.`,
+      ],
+    };
+  } finally {
+    for (const close of closers.toReversed())
+      // Late or not, the figures stand; and what has failed before is what should be told
+      await close().catch((error: unknown) => process.stderr.write(`${String(error)}\n`));
+  }
+};
+
+export default bench;
