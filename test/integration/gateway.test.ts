@@ -538,7 +538,7 @@ describe('a socket that sends far too much', () => {
     await all;
     const codes = answers.map(({ ok, error }) => (ok ? 'ok' : error?.code));
     answers.length = 0;
-    expect(new Set(codes).isSubsetOf(joinAnswers)).toBe(true);
+    expect(codes.filter((code) => !joinAnswers.has(code))).toEqual([]);
     expect(codes.filter((code) => code === 'RATE_LIMITED').length).toBeGreaterThan(5000);
     expect((await heapUsed()) - before).toBeLessThan(4 * 1024 * 1024);
     const gateway: Service & { io?: Server } = system.broker.getLocalService('gateway');
