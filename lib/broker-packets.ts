@@ -24,7 +24,7 @@ const shapes: Record<string, (payload: Payload) => boolean> = {
 };
 
 /** Is it a packet of this type and version? `payload` may be anything. */
-export const isPacket = (type: string, payload: unknown, version: string): payload is Payload =>
+const isPacket = (type: string, payload: unknown, version: string): payload is Payload =>
   isObject(payload) &&
   payload['ver'] === version &&
   isName(payload['sender']) &&

@@ -268,8 +268,8 @@ const bench: Bench = async ({ quick }) => {
       ],
     };
   } finally {
+    // Late or not, the figures stand; and what has failed before is what should be told
     for (const close of closers.toReversed())
-      // Late or not, the figures stand; and what has failed before is what should be told
       await close().catch((error: unknown) => process.stderr.write(`${String(error)}\n`));
   }
 };
