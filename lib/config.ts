@@ -210,6 +210,10 @@ function environmentSchema(production: boolean) {
       'Memory in the main Redis for all location streams: beyond it the oldest is lost, loudly, and backlogs are refused',
     ),
 
+    FEED_SWEEP_EVERY_MS: count(5000).describe(
+      'How often events that a crash has kept from the admin feed are looked for',
+    ),
+
     SOS_JOURNAL_DIR: z
       .string()
       .optional()
@@ -220,6 +224,7 @@ function environmentSchema(production: boolean) {
       'An SOS that nobody has acknowledged for so long wakes the person on call',
     ),
 
+    SAFETY_READ_EVERY_MS: count(1000).describe('How often the checks read what is new about active trips'),
     SAFETY_STOP_AFTER_MS: count(300_000).describe(
       'A trip that has not moved for so long, and is not at its destination, is a long stop',
     ),

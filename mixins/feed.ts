@@ -1,6 +1,7 @@
 import type { Redis, Result } from 'ioredis';
 import type { Service } from 'moleculer';
 import type { FeedEvent } from '../contracts/feed.ts';
+import { brokerConfig } from '../lib/broker-config.ts';
 import type { Mixin } from '../lib/define-service.ts';
 import { AppError } from '../lib/errors.ts';
 import { feedKeys, feedMaxLength } from '../lib/feed-stream.ts';
@@ -63,8 +64,6 @@ interface Inside {
   store: Collection<WithPending>;
 }
 
-const sweepEveryMs = 5000;
-
 /** `this.publishPending(id)` for a service with a store whose records are `WithPending`, and a sweep for what a crash left. */
 export function feed(): Mixin<FeedFields> {
   const timers = new WeakMap<Service, NodeJS.Timeout>();
@@ -109,7 +108,7 @@ export function feed(): Mixin<FeedFields> {
           sweep(this)
             .catch((error: unknown) => this.logger.warn('The feed sweep failed; it runs again', { error }))
             .finally(() => timers.has(this) && again());
-        }, sweepEveryMs);
+        }, brokerConfig(this.broker).feedSweepEveryMs);
         timers.set(this, timer);
       };
       again();

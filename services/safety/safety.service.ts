@@ -203,7 +203,7 @@ export default defineService({
   async started() {
     registerMetrics(this.broker.metrics);
     this.kept = this.makeParts();
-    this.repeat('read', this.config.locationTickMs, () => this.readShards());
+    this.repeat('read', this.config.safetyReadEveryMs, () => this.readShards());
     // Apart from the main Redis: what is open must end in an alarm without it
     this.repeat('due', dueEveryMs, () => this.lookAtDue());
   },

@@ -6,7 +6,7 @@ import type { Update } from '../../contracts/location.ts';
 import type { SafetyKind } from '../../contracts/safety.ts';
 import type { TripPlan } from '../../contracts/trips.ts';
 import { shardKeys, shardOf } from '../../lib/location-keys.ts';
-import { parseLast, readStream } from '../../lib/location-stream.ts';
+import { parseEntry, parseLast, type RawEntry } from '../../lib/location-stream.ts';
 import type { RedisConnection } from '../../lib/redis-client.ts';
 import { pipelined } from '../../lib/redis-pipelines.ts';
 import { longestWindowMs, type SafetyRules } from './rules.ts';
@@ -49,6 +49,8 @@ const activeEveryMs = 5000;
 /** Trips whose plan was not to be had are asked for again after so long, ms. */
 const planAgainMs = 5000;
 const plansAtOnce = 500;
+/** Entries of a shard that are read at a time; all shards' pages of one reading are in memory at once. */
+const pageSize = 50;
 /** Of a trip whose plan nobody can tell so many updates are kept: some minutes at one a second. */
 const mostWaiting = 500;
 
@@ -91,7 +93,7 @@ export class ShardReader {
       await this.#readActive([...this.#shards.keys()]);
       this.#activeReadAt = now;
     }
-    await Promise.all([...this.#shards].map(([number, shard]) => this.#follow(number, shard)));
+    await this.#follow();
     await this.#plan(now);
     return this.#judge(now);
   }
@@ -147,11 +149,35 @@ export class ShardReader {
     }
   }
 
-  async #follow(number: number, shard: Shard): Promise<void> {
-    for await (const { id, live } of readStream(this.#parts.redis, number, `(${shard.lastId}`)) {
-      for (const update of live) this.#see(shard, update);
-      shard.lastId = id;
+  /** What is new in all shards, a page of each at a time. */
+  async #follow(): Promise<void> {
+    let behind = [...this.#shards];
+    let failure: Error | null = null;
+    while (behind.length > 0) {
+      const answers = await pipelined(
+        this.#parts.redis,
+        behind,
+        ([number]) => shardKeys(number).stream,
+        (pipeline, [number, { lastId }]) =>
+          pipeline.xrange(shardKeys(number).stream, `(${lastId}`, '+', 'COUNT', pageSize),
+      );
+      const unfinished: typeof behind = [];
+      for (const [index, [number, shard]] of behind.entries()) {
+        const [error, page] = answers[index] ?? [new Error('No answer'), null];
+        failure ??= error;
+        if (error) continue;
+        const entries = page as RawEntry[];
+        for (const entry of entries) {
+          const { id, live } = parseEntry(entry);
+          for (const update of live) this.#see(shard, update);
+          shard.lastId = id;
+        }
+        if (entries.length === pageSize) unfinished.push([number, shard]);
+      }
+      behind = unfinished;
     }
+    // What the others had has been seen by now
+    if (failure) throw failure;
   }
 
   #see(shard: Shard, update: Update): void {

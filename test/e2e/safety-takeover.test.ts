@@ -38,6 +38,7 @@ beforeAll(async () => {
     PROVIDERS_SANDBOX_URL: simulator.url,
     LOCATION_TICK_MS: '200',
     RATE_LIMIT_PER_USER: '100000',
+    SAFETY_READ_EVERY_MS: '200',
     SAFETY_ANSWER_WITHIN_MS: String(answerWithinMs),
   });
   doors = roles.of.rest;

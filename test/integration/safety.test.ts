@@ -39,6 +39,7 @@ beforeAll(async () => {
       REDIS_URL: mainRedis.url,
       SOS_REDIS_URL: sosRedis.url,
       RATE_LIMIT_PER_USER: '100000',
+      SAFETY_READ_EVERY_MS: '50',
       SAFETY_ANSWER_WITHIN_MS: String(answerWithinMs),
     },
   });
