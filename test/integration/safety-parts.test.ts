@@ -211,6 +211,23 @@ describe('a reader of shards', () => {
     expect(await suspected(newReader(), tripId)).toEqual([]);
   });
 
+  test('+ a reader that is far behind reads all that there is, of each of its shards', async () => {
+    const now = Date.now();
+    const [standing, driving] = [await start(now), await start(now)];
+    const entries = 60;
+    for (let n = 0; n <= entries; n++) {
+      const time = now - 400_000 + (n * 399_000) / entries;
+      await Promise.all([
+        report(standing, time),
+        report(driving, time, n === entries ? { lat: -10.93, lng: -37.06 } : aracaju),
+      ]);
+    }
+    // The last of the entries decides
+    const shards = [...new Set([standing, driving].map(shardOf))];
+    const suspicions = await newReader().read(shards, now);
+    expect(suspicions).toMatchObject([{ kind: 'long-stop', watch: { plan: { tripId: standing } } }]);
+  });
+
   test('+ a trip that was never heard of is noticed, and one that fell silent long ago', async () => {
     const now = Date.now();
     const [never, silent] = [await start(now), await start(now)];
