@@ -316,11 +316,13 @@ export default defineService({
 
     const subscriber = connectSubscriber(broker, 'main');
     await untilReady(broker, subscriber, 'main');
+    // Counted here first: a metric costs as much as a delivery
+    let delivered = 0;
     const fanout = new TripFanout({
       redis: this.redis,
       subscriber,
       deliver: (update) => {
-        metrics.increment('gateway.delivered.total');
+        delivered++;
         this.io.local.to(tripRoom(update.tripId)).emit('location', update);
         this.shareDoor?.deliver(update);
       },
@@ -398,6 +400,8 @@ export default defineService({
       ]).finally(() => (this.sweeping = false));
     }, changesCheckMs);
     const catchUp = setInterval(() => {
+      metrics.increment('gateway.delivered.total', {}, delivered);
+      delivered = 0;
       fanout
         .catchUp()
         .catch((error: unknown) => logger.warn('Whether updates are missing could not be asked', { error }));

@@ -53,8 +53,12 @@ export interface GatewayParts {
 
 export const tripRoom = (tripId: string): string => `trip:${tripId}`;
 
-/** A driver's right is asked again after this time, ms: the hint that a trip has ended can be lost. */
-const drivingForMs = 10_000;
+/**
+ * A driver's right is asked again after this time, ms: the hint that a trip has ended can be lost. Redis takes nothing of a
+ * trip that has ended, so until then only the refusal is missing; asked each 10 s it was a good part of what an update costs.
+ * Less than the gateway remembers ends for.
+ */
+const drivingForMs = 55_000;
 
 /** After a question that nobody could answer, ms. */
 const askAgainMs = 2000;

@@ -13,6 +13,8 @@ interface Shard {
   lastId: string | null;
   /** What the stream held at the last look beyond `lastId`: a message on its way, or one that does not come. */
   awaited?: string;
+  /** What was delivered last at the last look. */
+  lookedAt?: string | null;
   /** Resolves when every entry after now will be delivered. */
   ready: Promise<void>;
   /** Messages are handled one after the other. */
@@ -85,10 +87,16 @@ export class TripFanout {
 
   /**
    * Looks whether the streams hold what the channels did not bring between two looks: a subscriber's node can fall
-   * silent without a word. What is missing is delivered, and the subscriber sent elsewhere.
+   * silent without a word. What is missing is delivered, and the subscriber sent elsewhere. Where something has come
+   * since the last look, nobody needs to be asked.
    */
   async catchUp(): Promise<void> {
-    const shards = [...this.#shards].filter(([, shard]) => shard.lastId !== null);
+    const shards = [...this.#shards].filter(([, shard]) => {
+      const { lastId, lookedAt } = shard;
+      shard.lookedAt = lastId;
+      if (lastId !== lookedAt) delete shard.awaited;
+      return lastId !== null && lastId === lookedAt;
+    });
     const heads = await pipelined(
       this.#redis,
       shards,

@@ -1,4 +1,4 @@
-import type { ChainableCommander, Redis } from 'ioredis';
+import { type ChainableCommander, Cluster, type Redis } from 'ioredis';
 import type { Reported, Update } from '../../contracts/location.ts';
 import { AppError } from '../../lib/errors.ts';
 import { closedKey, shardChannel, shardCount, shardKeys, shardOf } from '../../lib/location-keys.ts';
@@ -16,7 +16,7 @@ const missedMs = 600_000;
 const silentMs = 600_000;
 /** A backlog that Redis has no room for; the history is moved every half a minute, s. */
 const noRoomRetryS = 30;
-/** Redis' Lua unpacks some 8,000 values at once; an update takes three. */
+/** Redis' Lua unpacks some 8,000 values at once, an update takes three; and nobody else is served meanwhile, some 3 ms. */
 const maxPerScript = 500;
 
 /**
@@ -32,10 +32,16 @@ export interface BatchOutcome {
   lost: number;
 }
 
-/** A script's run over some updates of a shard. */
+/** Some updates of one shard. */
+interface Chunk {
+  shard: number;
+  updates: readonly Reported[];
+}
+
+/** A script's run over some updates, of one shard or of several that are on the same server; `shard` is the first. */
 interface ShardCall {
   shard: number;
-  chunk: readonly Reported[];
+  updates: readonly Reported[];
   add(this: void, pipeline: ChainableCommander): unknown;
 }
 
@@ -95,30 +101,51 @@ export class LiveIndex {
   async apply(updates: readonly Reported[]): Promise<BatchOutcome> {
     const outcome: BatchOutcome = { accepted: 0, late: 0, notActive: 0, failed: [], broken: [], lost: 0 };
     const chunks = [...Map.groupBy(updates, ({ tripId }) => shardOf(tripId))].flatMap(([shard, ofShard]) =>
-      Array.from({ length: Math.ceil(ofShard.length / maxPerScript) }, (_, n) =>
-        this.#batchCall(shard, ofShard.slice(n * maxPerScript, (n + 1) * maxPerScript)),
-      ),
+      Array.from({ length: Math.ceil(ofShard.length / maxPerScript) }, (_, n) => ({
+        shard,
+        updates: ofShard.slice(n * maxPerScript, (n + 1) * maxPerScript),
+      })),
     );
     const inactive: Reported[] = [];
-    const refused = await this.#send(chunks, outcome, inactive);
+    const refused = await this.#send(this.#packed(chunks), outcome, inactive);
     // One update that Redis cannot take must not hold up the others of its shard
-    const singly = refused.flatMap(({ shard, chunk }) => chunk.map((one) => this.#batchCall(shard, [one])));
+    const singly = refused.map((one) => this.#batchCall([{ shard: shardOf(one.tripId), updates: [one] }]));
     const broken = await this.#send(singly, outcome, inactive);
     // Few, and rarely any: those of trips that have just ended
     const tooLate: Reported[] = [];
     const closing = inactive.map((one) => this.#closingCall(one));
-    broken.push(...(await this.#send(closing, outcome, tooLate)));
+    outcome.broken = [...broken, ...(await this.#send(closing, outcome, tooLate))];
     outcome.notActive = tooLate.length;
-    for (const { chunk } of broken) outcome.broken.push(...chunk);
     return outcome;
   }
 
-  #batchCall(shard: number, chunk: readonly Reported[]): ShardCall {
-    const args = chunk.flatMap((u) => [u.tripId, u.userId, u.timestamp, u.lng, u.lat, JSON.stringify(u)]);
+  /** A command has a price of its own: as few as can be. On a Cluster a script touches one shard. */
+  #packed(chunks: readonly Chunk[]): ShardCall[] {
+    if (this.#redis instanceof Cluster) return chunks.map((chunk) => this.#batchCall([chunk]));
+    const packs: { size: number; chunks: Chunk[] }[] = [];
+    for (const chunk of chunks) {
+      const { length } = chunk.updates;
+      const last = packs.at(-1);
+      if (last && last.size + length <= maxPerScript) {
+        last.size += length;
+        last.chunks.push(chunk);
+      } else packs.push({ size: length, chunks: [chunk] });
+    }
+    return packs.map((pack) => this.#batchCall(pack.chunks));
+  }
+
+  #batchCall(chunks: readonly Chunk[]): ShardCall {
+    const keys = chunks.flatMap(({ shard }) => scriptKeys(shard));
+    const args = chunks.flatMap(({ shard, updates }) => [
+      shardChannel(shard),
+      updates.length,
+      ...updates.flatMap((u) => [u.tripId, u.userId, u.timestamp, u.lng, u.lat, JSON.stringify(u)]),
+    ]);
     return {
-      shard,
-      chunk,
-      add: (pipeline) => pipeline.applyBatch(...scriptKeys(shard), ...this.#streamArgs(shard), ...args),
+      shard: chunks[0]?.shard ?? 0,
+      updates: chunks.flatMap(({ updates }) => updates),
+      add: (pipeline) =>
+        pipeline.applyBatch(keys.length, ...keys, this.#retentionMs, this.#maxShardBytes, ...args),
     };
   }
 
@@ -128,7 +155,7 @@ export class LiveIndex {
     const args = [update.userId, update.timestamp, JSON.stringify(update)];
     return {
       shard,
-      chunk: [update],
+      updates: [update],
       add: (pipeline) => pipeline.applyClosing(...keys, ...this.#streamArgs(shard), ...args),
     };
   }
@@ -137,30 +164,30 @@ export class LiveIndex {
     return [shardChannel(shard), this.#retentionMs, this.#maxShardBytes];
   }
 
-  /** Runs the scripts and counts; answers the calls that Redis refused, rather than failed to answer. */
-  async #send(
-    calls: readonly ShardCall[],
-    outcome: BatchOutcome,
-    inactive: Reported[],
-  ): Promise<ShardCall[]> {
-    const refused: ShardCall[] = [];
+  /** Runs the scripts and counts; answers the updates that Redis refused, rather than failed to answer. */
+  async #send(calls: readonly ShardCall[], outcome: BatchOutcome, inactive: Reported[]): Promise<Reported[]> {
+    const refused: Reported[] = [];
+    const put = (updates: readonly Reported[], why: string): void => {
+      (isTemporary.test(why) ? outcome.failed : refused).push(...updates);
+    };
     const results = await pipelined(
       this.#redis,
       calls,
       ({ shard }) => shardKeys(shard).stream,
       (pipeline, { add }) => add(pipeline),
     );
-    for (const [index, call] of calls.entries()) {
+    for (const [index, { updates }] of calls.entries()) {
       const [error, answer] = results[index] ?? [new Error('No answer')];
-      if (error?.name === 'ReplyError' && !isTemporary.test(error.message)) refused.push(call);
-      else if (error || !Array.isArray(answer)) outcome.failed.push(...call.chunk);
+      if (error?.name === 'ReplyError') put(updates, error.message);
+      else if (error || !Array.isArray(answer)) outcome.failed.push(...updates);
       else {
-        const [letters, lost] = answer as [string, number];
+        const [letters, lost, why = ''] = answer as [string, number, string?];
         outcome.lost += lost;
-        for (const [n, update] of call.chunk.entries()) {
+        for (const [n, update] of updates.entries()) {
           if (letters[n] === 'A') outcome.accepted++;
           else if (letters[n] === 'L') outcome.late++;
-          else inactive.push(update);
+          else if (letters[n] === 'N') inactive.push(update);
+          else put([update], why);
         }
       }
     }

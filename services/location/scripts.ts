@@ -1,5 +1,5 @@
 /**
- * What Redis decides. Each script touches one shard: KEYS are active, last, geo, stream, head (lib/location-keys) unless it
+ * What Redis decides. A script touches one shard: KEYS are active, last, geo, stream, head (lib/location-keys) unless it
  * says otherwise. Running one twice, or from two nodes at once, changes nothing more.
  */
 import type { Result } from 'ioredis';
@@ -18,7 +18,7 @@ local function stamped(value) return tonumber(string.match(value, '^%d+')) end`;
  * (looked at every 10 s): then what the database has goes first, and after that the oldest tenth is lost. `append` answers
  * how many entries that were.
  */
-const prelude = `${clock}
+const ofShard = `
 local head = redis.call('HMGET', KEYS[5], 'at', 'id', 'synced', 'measured')
 local at = text(math.max(now, tonumber(head[1] or '0')))
 -- Redis' geo-index ends short of the poles: there a position counts, but nothing is near it
@@ -52,41 +52,56 @@ local function append(channel, keepMs, maxBytes, live, history)
   return lost
 end`;
 
+const prelude = `${clock}${ofShard}`;
+
 /**
- * ARGV: channel, ms of history, bytes of history, then trip, user, timestamp, lng, lat, JSON for each update. Answers a
- * letter for each (A accepted, L late or a duplicate, N not an active trip of this driver), and how many entries were lost.
+ * For several shards, one after the other; on a Cluster for one. KEYS: five for each. ARGV: ms of history, bytes of history, then
+ * for each shard its channel, how many updates, and trip, user, timestamp, lng, lat, JSON for each of them. Answers a letter
+ * for each update (A accepted, L late or a duplicate, N not an active trip of this driver, R refused by Redis with the others of
+ * its shard), how many entries were lost, and why Redis refused.
  */
-const applyBatch = `${prelude}
-local trips = {}
-for i = 4, #ARGV, 6 do trips[#trips + 1] = ARGV[i] end
-local drivers = redis.call('HMGET', KEYS[1], unpack(trips))
-local lasts = redis.call('HMGET', KEYS[2], unpack(trips))
-local outcomes, live, geo, last, seen = {}, {}, {'GEOADD', KEYS[3]}, {'HSET', KEYS[2]}, {}
-for n, trip in ipairs(trips) do
-  local i = 4 + (n - 1) * 6
-  local timestamp = tonumber(ARGV[i + 2])
-  if drivers[n] ~= ARGV[i + 1] then
-    outcomes[n] = 'N'
-  elseif (lasts[n] and timestamp <= stamped(lasts[n])) or seen[trip] then
-    outcomes[n] = 'L'
-  else
-    outcomes[n] = 'A'
-    seen[trip] = true
-    live[#live + 1] = ARGV[i + 5]
-    if inGeoIndex(ARGV[i + 4]) then
-      geo[#geo + 1] = ARGV[i + 3]; geo[#geo + 1] = ARGV[i + 4]; geo[#geo + 1] = trip
+const applyBatch = `${clock}
+local keys, first, letters, lost, why = KEYS, 3, {}, 0, nil
+for k = 1, #keys, 5 do
+  local KEYS = {keys[k], keys[k + 1], keys[k + 2], keys[k + 3], keys[k + 4]}
+  local channel, howMany, updates = ARGV[first], tonumber(ARGV[first + 1]), first + 2
+  first = updates + 6 * howMany
+  local done, answer = pcall(function()
+    ${ofShard}
+    local trips = {}
+    for i = updates, first - 1, 6 do trips[#trips + 1] = ARGV[i] end
+    local drivers = redis.call('HMGET', KEYS[1], unpack(trips))
+    local lasts = redis.call('HMGET', KEYS[2], unpack(trips))
+    local outcomes, live, geo, last, seen = {}, {}, {'GEOADD', KEYS[3]}, {'HSET', KEYS[2]}, {}
+    for n, trip in ipairs(trips) do
+      local i = updates + (n - 1) * 6
+      local timestamp = tonumber(ARGV[i + 2])
+      if drivers[n] ~= ARGV[i + 1] then
+        outcomes[n] = 'N'
+      elseif (lasts[n] and timestamp <= stamped(lasts[n])) or seen[trip] then
+        outcomes[n] = 'L'
+      else
+        outcomes[n] = 'A'
+        seen[trip] = true
+        live[#live + 1] = ARGV[i + 5]
+        if inGeoIndex(ARGV[i + 4]) then
+          geo[#geo + 1] = ARGV[i + 3]; geo[#geo + 1] = ARGV[i + 4]; geo[#geo + 1] = trip
+        end
+        last[#last + 1] = trip; last[#last + 1] = ARGV[i + 2] .. ' ' .. at .. ' ' .. ARGV[i + 5]
+      end
     end
-    last[#last + 1] = trip; last[#last + 1] = ARGV[i + 2] .. ' ' .. at .. ' ' .. ARGV[i + 5]
-  end
+    if #live > 0 then
+      -- First what can fail: a script is not rolled back
+      lost = lost + append(channel, ARGV[1], ARGV[2], live)
+      if #geo > 2 then redis.call(unpack(geo)) end
+      redis.call(unpack(last))
+    end
+    return table.concat(outcomes)
+  end)
+  letters[#letters + 1] = done and answer or string.rep('R', howMany)
+  if not done then why = type(answer) == 'table' and answer.err or answer end
 end
-local lost = 0
-if #live > 0 then
-  -- First what can fail: a script is not rolled back
-  lost = append(ARGV[1], ARGV[2], ARGV[3], live)
-  if #geo > 2 then redis.call(unpack(geo)) end
-  redis.call(unpack(last))
-end
-return {table.concat(outcomes), lost}`;
+return {table.concat(letters), lost, why}`;
 
 /**
  * For an update that met no active trip: was it made before the trip's end, and is it newer than what is known? KEYS: and
@@ -195,7 +210,7 @@ type Entry = [id: string, fields: string[]];
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    applyBatch(...args: Arg[]): Result<[letters: string, lost: number], Context>;
+    applyBatch(...args: Arg[]): Result<[letters: string, lost: number, why?: string], Context>;
     applyClosing(...args: Arg[]): Result<[letter: string, lost: number], Context>;
     appendBacklog(...args: Arg[]): Result<number, Context>;
     openTrip(...args: Arg[]): Result<string | null, Context>;
@@ -212,7 +227,7 @@ const defined = new WeakSet<RedisConnection>();
 export function defineScripts(redis: RedisConnection): void {
   if (defined.has(redis)) return;
   defined.add(redis);
-  redis.defineCommand('applyBatch', { numberOfKeys: 5, lua: applyBatch });
+  redis.defineCommand('applyBatch', { lua: applyBatch });
   redis.defineCommand('applyClosing', { numberOfKeys: 6, lua: applyClosing });
   redis.defineCommand('appendBacklog', { numberOfKeys: 5, lua: appendBacklog });
   redis.defineCommand('openTrip', { numberOfKeys: 2, lua: openTrip });
