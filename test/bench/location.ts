@@ -27,7 +27,7 @@ import { type RedisTopology, startSingle } from '../support/redis-topology.ts';
 import { spawnAnnounced, spawnTied } from '../support/spawn.ts';
 import { startSystem } from '../support/system.ts';
 
-const perTripPerS = [1, 5, 25] as const;
+const rates = [1, 5, 25] as const;
 /** Updates a second, of all trips together: what of the platform's 25,000 fits on this machine beside its generator. */
 const floods = [10_000, 25_000] as const;
 const watchersEach = 2;
@@ -174,7 +174,7 @@ async function startOurs(keep: (stop: () => Promise<unknown>) => void) {
   };
 
   /** A trip that is under way, and tokens of its people. */
-  const ride = async (n: number): Promise<People> => {
+  const ride = async (): Promise<People> => {
     const [tripId, driverId, riderId] = [newId('trp'), newId('usr'), newId('usr')];
     const startedAt = new Date().toISOString();
     // As booked, accepted and started; thousands of times that would take longer than all the rest
@@ -371,7 +371,7 @@ const bench: Bench = async ({ quick }) => {
 
     const people: People[] = [];
     await forEach(updatesPerS, 20, async (n) => {
-      people[n] = await ride(n);
+      people[n] = await ride();
     });
     for (const contender of [ours, baseline, relay]) {
       const orders = phonesOf(contender, people);
@@ -396,7 +396,7 @@ const bench: Bench = async ({ quick }) => {
     // Everybody has run through all of it before anything counts
     for (const contender of [ours, baseline, relay]) await takeTurn(fleet, contender, load(5), noCost());
     for (let round = 0; round < rounds; round++)
-      for (const rate of perTripPerS)
+      for (const rate of rates)
         for (const contender of [ours, baseline, relay])
           await takeTurn(fleet, contender, load(rate), costOf(rate, contender));
 
@@ -404,8 +404,8 @@ const bench: Bench = async ({ quick }) => {
     if (!quick)
       for (const perS of floods) {
         const cost = noCost();
-        const perTripPerS = perS / updatesPerS;
-        await takeTurn(fleet, ours, { trips: updatesPerS, perTripPerS, forMs }, cost);
+        const flood: Load = { trips: updatesPerS, perTripPerS: perS / updatesPerS, forMs };
+        await takeTurn(fleet, ours, flood, cost);
         const { sent, lost, superseded, processedToReceivedMs } = cost.delivery;
         Object.assign(flooded, {
           [`flood${perS}UpdatesPerS`]: sent / (cost.tookMs / 1000),
@@ -424,7 +424,7 @@ const bench: Bench = async ({ quick }) => {
     const ratio: Figures = {};
     const targets: Target[] = [];
     let [lost, doubled, errors] = [0, 0, 0];
-    for (const rate of perTripPerS) {
+    for (const rate of rates) {
       const [our, plain, raw] = [costOf(rate, ours), costOf(rate, baseline), costOf(rate, relay)];
       lost += our.delivery.lost;
       doubled += our.delivery.doubled;

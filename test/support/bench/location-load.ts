@@ -57,8 +57,8 @@ interface Phone {
 }
 
 interface Listeners {
-  onEvent(event: string, payload: unknown): void;
-  onEnd(why: string): void;
+  onEvent: (event: string, payload: unknown) => void;
+  onEnd: (why: string) => void;
 }
 
 interface Trip {

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import type { Redis } from 'ioredis';
 import type { Update } from '../../../contracts/location.ts';
 import { newId } from '../../../lib/ids.ts';
@@ -136,6 +136,30 @@ describe('TripFanout', () => {
     all.push(await report());
     await eventually(() => expect(seen).toEqual(all));
     connecting.disconnect();
+  });
+
+  test('R1.3 what the channels did not bring is asked for where nothing came, and nowhere else', async () => {
+    const asked = jest.spyOn(redis, 'pipeline');
+    try {
+      await fanout.watch(tripId);
+      const all: number[] = [];
+      for (let look = 0; look < 3; look++) {
+        all.push(await report());
+        await eventually(() => expect(timestamps()).toEqual(all));
+        asked.mockClear();
+        await fanout.catchUp();
+        expect(asked).not.toHaveBeenCalled();
+      }
+      // Its node falls silent
+      await subscriber.unsubscribe(channel());
+      all.push(await report());
+      for (let look = 0; look < 2; look++) await fanout.catchUp();
+      expect(asked).toHaveBeenCalled();
+      await eventually(() => expect(timestamps()).toEqual(all));
+      await settled(all);
+    } finally {
+      asked.mockRestore();
+    }
   });
 
   test('P3 a message that comes twice, or an old one, is delivered once', async () => {
