@@ -65,6 +65,7 @@ export const errorCatalogue = {
   SOS_WRONG_STATE: { status: 409, message: 'The alert is not in a state that allows this step.' },
 
   // Notifications
+  TEMPLATE_UNKNOWN: { status: 400, message: 'There is no such message template.' },
   TEMPLATE_VARIABLE_MISSING: { status: 400, message: 'The message template needs a value that is missing.' },
 } as const satisfies Record<string, { status: number; message: string }>;
 

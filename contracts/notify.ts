@@ -1,21 +1,115 @@
 import { z } from 'zod';
+import { epochMs, isoTime, mayRefuse, nothing, userId } from './common.ts';
+
+/** What carries a message to a person. */
+export const channel = z.enum(['push', 'whatsapp', 'sms', 'email']);
+
+/** How far a message has come, as its provider tells it. A later state never gives way to an earlier one. */
+export const deliveryState = z.enum(['accepted', 'sent', 'delivered', 'read', 'failed']);
+
+export const providerName = z.enum(['twilio', 'msg91', 'whatsapp', 'sendgrid', 'ses', 'fcm']);
+
+export const notificationId = z.string().regex(/^ntf_[\w-]{1,60}$/, 'must be the id of a notification');
+
+const e164 = z.string().regex(/^\+[1-9]\d{6,14}$/, 'must be a number in E.164');
+const email = z.email().max(254);
+
+/** `high`: what somebody waits for. OTP and SOS go before all of it, whatever it says. */
+export const priority = z.enum(['high', 'normal', 'low']);
+
+/** How a notification stands. The last four are its ends. */
+export const notificationStatus = z.enum([
+  'queued',
+  /** A provider has taken it; nobody has said yet that it arrived. */
+  'sent',
+  'delivered',
+  /** Every way was tried, or none is open. */
+  'failed',
+  'expired',
+  /** A provider has taken it, and nobody will say whether it arrived. */
+  'unconfirmed',
+]);
+
+/** One message handed, or to be handed, to one provider. */
+export const attempt = z.object({
+  channel,
+  provider: providerName,
+  state: z.enum(['sending', ...deliveryState.options]),
+  /** The provider's own, where it failed. */
+  code: z.string().optional(),
+  /** When it was begun, and when it last changed. */
+  at: isoTime,
+  changedAt: isoTime,
+});
 
 export const notify = {
+  description: 'Messages to people: push, WhatsApp, SMS, email.',
   actions: {
-    /** Queues a message. Answered once it is in Redis: it will be sent or its failure is logged. */
+    /**
+     * Takes a notification. Answered once it is in Redis: it will be sent, or its failure is recorded, logged and counted.
+     * To a user: channels, language, quiet hours by their preferences; to an address: in English, on the channels named.
+     */
     send: {
+      errors: mayRefuse('TEMPLATE_UNKNOWN', 'TEMPLATE_VARIABLE_MISSING'),
       params: z.object({
-        channel: z.enum(['sms']),
-        /** E.164 */
-        to: z.string().regex(/^\+[1-9]\d{6,14}$/),
-        template: z.enum(['otp']),
-        data: z.record(z.string(), z.string()),
-        /** The same key twice is sent once. */
+        to: z.union([
+          z.strictObject({ userId }),
+          z.strictObject({ phone: e164 }),
+          z.strictObject({ email }),
+        ]),
+        /** A template's name; the newest version is taken, and kept while it waits. */
+        template: z.string().min(1).max(64),
+        data: z.record(z.string().max(64), z.string().max(2000)).default({}),
+        priority: priority.default('normal'),
+        /** The same key is one notification, for a day at least; the same id is answered. */
         idempotencyKey: z.string().min(1).max(200),
         /** ms after which it is no longer worth sending. */
-        expiresInMs: z.number().int().positive(),
+        expiresInMs: z.number().int().positive().max(7 * 86_400_000),
+        /** Not before this, ms since the epoch. */
+        sendAt: epochMs.optional(),
+        /** Only these, in this order; for a user those of the preferences are left. A number's is SMS, if left out. */
+        channels: z.array(channel).min(1).max(4).optional(),
       }),
-      result: z.object({ notificationId: z.string() }),
+      result: z.object({ notificationId }),
+    },
+    /**
+     * What providers tell of messages, in any order, twice or late: states only move forward. Answered once it is in Redis; a receipt
+     * that comes before we have recorded the message it is about is kept for it.
+     */
+    receipts: {
+      params: z.object({
+        receipts: z
+          .array(
+            z.object({
+              provider: providerName,
+              providerMessageId: z.string().min(1).max(200),
+              state: deliveryState,
+              /** The provider's own, where it failed. */
+              code: z.string().max(64).optional(),
+              /** When it happened, as far as the provider says. */
+              at: epochMs,
+              /** Where the provider gives back what it was given. */
+              notificationId: z.string().max(64).optional(),
+            }),
+          )
+          .max(1000),
+      }),
+      result: nothing,
+    },
+    /** Somebody asked by message not to be written to on a channel any more, or to be again (STOP, START). */
+    optOut: {
+      params: z.object({
+        channel: z.enum(['sms', 'whatsapp']),
+        phone: e164,
+        optedOut: z.boolean(),
+        provider: providerName,
+      }),
+      result: nothing,
+    },
+    /** An address that does not exist, or whose owner complained: nothing more goes there. */
+    suppress: {
+      params: z.object({ email, reason: z.enum(['bounce', 'complaint']) }),
+      result: nothing,
     },
   },
   events: {},
