@@ -52,11 +52,7 @@ export const notify = {
     send: {
       errors: mayRefuse('TEMPLATE_UNKNOWN', 'TEMPLATE_VARIABLE_MISSING'),
       params: z.object({
-        to: z.union([
-          z.strictObject({ userId }),
-          z.strictObject({ phone: e164 }),
-          z.strictObject({ email }),
-        ]),
+        to: z.union([z.strictObject({ userId }), z.strictObject({ phone: e164 }), z.strictObject({ email })]),
         /** A template's name; the newest version is taken, and kept while it waits. */
         template: z.string().min(1).max(64),
         data: z.record(z.string().max(64), z.string().max(2000)).default({}),
@@ -64,7 +60,11 @@ export const notify = {
         /** The same key is one notification, for a day at least; the same id is answered. */
         idempotencyKey: z.string().min(1).max(200),
         /** ms after which it is no longer worth sending. */
-        expiresInMs: z.number().int().positive().max(7 * 86_400_000),
+        expiresInMs: z
+          .number()
+          .int()
+          .positive()
+          .max(7 * 86_400_000),
         /** Not before this, ms since the epoch. */
         sendAt: epochMs.optional(),
         /** Only these, in this order; for a user those of the preferences are left. A number's is SMS, if left out. */

@@ -10,7 +10,7 @@ import { loggerOptions } from '../../lib/logger.ts';
 import { metricsText } from '../../lib/metrics.ts';
 import { cleanText, redact } from '../../lib/redact.ts';
 import { issueToken } from '../../lib/session-token.ts';
-import { renderText } from '../../services/notify/templates.ts';
+import { render } from '../../services/notify/templates/index.ts';
 import { alertIdOf } from '../../services/sos/read-press.ts';
 import { makeBroker } from '../support/broker.ts';
 
@@ -246,7 +246,9 @@ describe('the logger', () => {
     fc.assert(
       fc.property(
         digitsOf(6).chain((code) =>
-          text(renderText('otp', { code })).chain((t) => held(t).map((value) => ({ code, value }))),
+          text(render({ template: 'otp', channel: 'sms', language: 'en', data: { code } }).body).chain((t) =>
+            held(t).map((value) => ({ code, value })),
+          ),
         ),
         ({ code, value }) => {
           for (const line of outputs(value)) expect(line.replace(/:\d+:\d+/g, '')).not.toContain(code);

@@ -1,0 +1,106 @@
+/** What may stand in a template's place for a value, and how a value is made harmless for it. Pure. */
+import type { Language } from './catalogue.ts';
+
+/** Words of each language. */
+type Words = Record<Language, string>;
+
+/**
+ * A place for a value in a template.
+ *
+ * - `code`: 4 to 8 digits; `count`: up to 3 digits; `time`: `HH:MM`.
+ * - `link`: an http(s) address.
+ * - `choice`: one of our own words, by its key.
+ * - `plate`: of a vehicle: letters and digits.
+ * - `name`: of a person or a thing, written by anybody: nothing in it becomes a link, a number to dial or markup. Where nothing
+ *   is left, `fallback` stands in.
+ * - `text`: a sentence of one of our people.
+ *
+ * Names, plates and texts are cut to the channel's room; nothing else ever is.
+ */
+export type Variable =
+  | { kind: 'code' | 'count' | 'time' | 'link' }
+  | { kind: 'choice'; words: Record<string, Words> }
+  | { kind: 'name' | 'plate'; fallback: Words }
+  | { kind: 'text' };
+
+/** DLT: a variable of a registered text holds up to 30 characters. */
+export const dltMaxLength = 30;
+
+/**
+ * Everything that moves the cursor, hides, or turns the direction of the text. The joiners U+200C and U+200D stay: Devanagari is
+ * written with them.
+ */
+const invisible = /(?![\u200C\u200D])[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u{FFFD}\u{FE00}-\u{FE0F}]/gu;
+
+/** One line, one blank between words, and nothing that a screen does not show. */
+const oneLine = (value: string): string =>
+  value
+    .slice(0, longestInput)
+    .toWellFormed()
+    .replace(/[\s\p{Zs}]+/gu, ' ')
+    .replace(invisible, '')
+    .replace(/ {2,}/g, ' ')
+    .trim();
+
+/** No value is looked at further: what is shown of any is far shorter. */
+const longestInput = 2000;
+
+/** A name with what could make a link, an address, a number to dial or markup taken out. */
+const plainName = (value: string): string =>
+  oneLine(
+    oneLine(value)
+      .replace(/[^\p{L}\p{M}\p{Nd}\p{Zs}.,'’\u200C\u200D()&+-]/gu, ' ')
+      // `evil.example` is a link in any message app
+      .replace(/\.(?=[\p{L}\p{Nd}])/gu, '. ')
+      .replace(/\p{Nd}(?:[\p{Zs}.()+-]*\p{Nd}){4,}/gu, ' '),
+  );
+
+const graphemes = new Intl.Segmenter('und', { granularity: 'grapheme' });
+
+/** As many whole letters as have `length` UTF-16 units at most: an akshara is not cut in two. */
+export function cut(value: string, length: number): string {
+  if (value.length <= length) return value;
+  let end = 0;
+  for (const { index, segment } of graphemes.segment(value)) {
+    if (index + segment.length > length) break;
+    end = index + segment.length;
+  }
+  return value.slice(0, end).trimEnd();
+}
+
+const shapes = {
+  code: /^\d{4,8}$/,
+  count: /^\d{1,3}$/,
+  time: /^(?:[01]\d|2[0-3]):[0-5]\d$/,
+} as const;
+const longestLink = 100;
+
+function isLink(value: string): boolean {
+  if (value.length > longestLink || /[\s<>"'`\\]/.test(value)) return false;
+  const url = URL.parse(value);
+  return (url?.protocol === 'https:' || url?.protocol === 'http:') && url.username === '' && url.host !== '';
+}
+
+/** The value as it may be shown, uncut; undefined when it is none for this place. */
+export function valueFor(variable: Variable, value: string, language: Language): string | undefined {
+  switch (variable.kind) {
+    case 'code':
+    case 'count':
+    case 'time':
+      return shapes[variable.kind].test(value) ? value : undefined;
+    case 'link':
+      return isLink(value) ? value : undefined;
+    case 'choice':
+      return Object.hasOwn(variable.words, value) ? variable.words[value]?.[language] : undefined;
+    case 'name':
+      return plainName(value) || variable.fallback[language];
+    case 'plate':
+      return oneLine(value.replace(/[^\p{L}\p{M}\p{Nd}-]/gu, ' ')) || variable.fallback[language];
+    case 'text':
+      return oneLine(value) || undefined;
+  }
+}
+
+/** May the value be cut to make it fit? */
+export const mayBeCut = ({ kind }: Variable): boolean =>
+  kind === 'name' || kind === 'plate' || kind === 'text';
