@@ -37,6 +37,20 @@ const vehicle = z.object({
   model: z.string().trim().min(1).max(60),
 });
 
+const email = z.email().max(254);
+
+/** Where somebody can be reached and when they want to be: for notifications alone. */
+export const recipient = z.object({
+  userId,
+  name: z.string(),
+  phone: z.string().describe('E.164'),
+  email: z.string().nullable(),
+  pushToken: z.string().nullable(),
+  preferences,
+  vehicle: vehicle.nullable(),
+});
+export type Recipient = z.infer<typeof recipient>;
+
 /** What a user sees of their own account. PINs are only told to exist. */
 export const profile = z
   .object({
@@ -44,6 +58,7 @@ export const profile = z
     role,
     name: z.string(),
     phone: z.string().describe('E.164'),
+    email: z.string().nullable().describe('Where emails go; null: none is known'),
     emergencyContacts: z.array(contact),
     preferences,
     hasPin: z.boolean(),
@@ -87,7 +102,13 @@ export const accounts = {
       result: nothing,
     },
     me: { summary: 'The account of whoever calls.', params: noParams, result: profile },
-    updateMe: { summary: 'Changes the name.', params: z.object({ name: personName }), result: profile },
+    updateMe: {
+      summary: 'Changes the name, the email address, or both. Null takes the address away.',
+      params: z
+        .object({ name: personName.optional(), email: email.nullable().optional() })
+        .refine(({ name, email: address }) => name !== undefined || address !== undefined, 'name or email is needed'),
+      result: profile,
+    },
     setEmergencyContacts: {
       summary: 'Replaces the people who are told when the user is in danger.',
       errors: mayRefuse('PHONE_INVALID'),
@@ -118,6 +139,13 @@ export const accounts = {
     },
     /** Whom to tell when the user is in danger; from the cache. */
     emergencyContacts: { params: z.object({ userId }), result: z.object({ contacts: z.array(contact) }) },
+    /** How to reach these users; whoever does not exist is left out. */
+    recipients: {
+      params: z.object({ userIds: z.array(userId).min(1).max(1000) }),
+      result: z.object({ recipients: z.array(recipient) }),
+    },
+    /** The push service does not know this installation any more; a newer token stays. */
+    dropPushToken: { params: z.object({ userId, token: z.string() }), result: nothing },
     /** What an SOS needs to know of a user, from the DB: contacts sealed, PINs hashed. */
     card: {
       params: z.object({ userId }),

@@ -65,10 +65,11 @@ export const errorCatalogue = {
   SOS_WRONG_STATE: { status: 409, message: 'The alert is not in a state that allows this step.' },
 
   // Notifications
-  TEMPLATE_UNKNOWN: { status: 400, message: 'There is no such message template.' },
+  TEMPLATE_UNKNOWN: { status: 404, message: 'There is no such message template.' },
   TEMPLATE_VARIABLE_MISSING: { status: 400, message: 'The message template needs a value that is missing.' },
   TEMPLATE_VARIABLE_INVALID: { status: 400, message: 'A value is not one that the message template takes.' },
   TEMPLATE_TOO_LONG: { status: 400, message: 'With these values the message is longer than it may be.' },
+  NOTIFICATION_NOT_FOUND: { status: 404, message: 'There is no such notification.' },
 } as const satisfies Record<string, { status: number; message: string }>;
 
 export type ErrorCode = keyof typeof errorCatalogue;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { bookingId, epochMs, isoTime, latLng, tripId, userId } from './common.ts';
+import { channel, providerName } from './notify.ts';
 import { safetyKind } from './safety.ts';
 
 const trip = z.object({ tripId, riderId: userId, driverId: userId });
@@ -53,6 +54,16 @@ export const feedKinds = {
     askedAt: epochMs,
     /** Where the trip was when the rider was asked; left out when nobody knows. `at`: when it was reported, ms. */
     location: latLng.extend({ accuracy: z.number().nonnegative(), at: epochMs }).optional(),
+  }),
+  /**
+   * A provider's messages arrive too seldom, or (`recovered`) do again. `rate`: the share of those of the last minutes that did
+   * not fail.
+   */
+  'notify.degraded': z.object({
+    channel,
+    provider: providerName,
+    rate: z.number().min(0).max(1),
+    recovered: z.boolean(),
   }),
   /** The rider has answered after the alarm. */
   'safety.answered': safetyMatter.extend({ safe: z.boolean() }),

@@ -4,7 +4,7 @@ import { accounts } from './accounts.ts';
 import { admin } from './admin.ts';
 import type { ErrorCode } from './errors.ts';
 import { location, locationHistory } from './location.ts';
-import { notify } from './notify.ts';
+import { notify, notifyLog } from './notify.ts';
 import { safety } from './safety.ts';
 import { sos, sosWorker } from './sos.ts';
 import { trips } from './trips.ts';
@@ -15,6 +15,7 @@ export const contracts = {
   location,
   'location-history': locationHistory,
   notify,
+  'notify-log': notifyLog,
   safety,
   sos,
   'sos-worker': sosWorker,

@@ -50,7 +50,12 @@ export const notify = {
      * To a user: channels, language, quiet hours by their preferences; to an address: in English, on the channels named.
      */
     send: {
-      errors: mayRefuse('TEMPLATE_UNKNOWN', 'TEMPLATE_VARIABLE_MISSING'),
+      errors: mayRefuse(
+        'TEMPLATE_UNKNOWN',
+        'TEMPLATE_VARIABLE_MISSING',
+        'TEMPLATE_VARIABLE_INVALID',
+        'TEMPLATE_TOO_LONG',
+      ),
       params: z.object({
         to: z.union([z.strictObject({ userId }), z.strictObject({ phone: e164 }), z.strictObject({ email })]),
         /** A template's name; the newest version is taken, and kept while it waits. */
@@ -96,6 +101,12 @@ export const notify = {
       }),
       result: nothing,
     },
+    ack: {
+      summary: 'The app has shown this push message. Without it an urgent one is sent by SMS too.',
+      errors: mayRefuse('NOTIFICATION_NOT_FOUND'),
+      params: z.object({ id: notificationId }),
+      result: nothing,
+    },
     /** Somebody asked by message not to be written to on a channel any more, or to be again (STOP, START). */
     optOut: {
       params: z.object({
@@ -110,6 +121,38 @@ export const notify = {
     suppress: {
       params: z.object({ email, reason: z.enum(['bounce', 'complaint']) }),
       result: nothing,
+    },
+  },
+  events: {},
+};
+
+/** What became of a notification: not what it said, nor to whom it went. */
+export const loggedNotification = z
+  .object({
+    id: notificationId,
+    template: z.string().describe('With its version'),
+    priority: z.enum(['otp', ...priority.options]).describe('Sign-in codes go before all others'),
+    userId: userId.nullable().describe('Null: to an address that is no user'),
+    status: notificationStatus,
+    reason: z.string().nullable().describe('Why it ended as it did'),
+    waitsFor: z.string().nullable(),
+    waitsUntil: isoTime.nullable(),
+    attempts: z.array(attempt),
+    createdAt: isoTime,
+    expiresAt: isoTime,
+    endedAt: isoTime.nullable(),
+  })
+  .meta({ id: 'Notification' });
+export type LoggedNotification = z.infer<typeof loggedNotification>;
+
+export const notifyLog = {
+  description: 'What became of each message to a person.',
+  actions: {
+    get: {
+      summary: 'A notification with every attempt to deliver it, for support. Kept for 90 days.',
+      errors: mayRefuse('NOTIFICATION_NOT_FOUND'),
+      params: z.object({ id: notificationId }),
+      result: loggedNotification,
     },
   },
   events: {},

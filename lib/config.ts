@@ -34,6 +34,20 @@ const listOf = (fallback: string) =>
         .filter(Boolean),
     );
 const list = listOf('');
+/** `name:number` pairs. */
+const perSecond = (fallback: string) =>
+  z
+    .string()
+    .default(fallback)
+    .transform((value, context) => {
+      const pairs = value.split(',').filter((pair) => pair.trim() !== '');
+      const read = pairs.map((pair) => /^\s*([a-z0-9]+):(\d+(?:\.\d+)?)\s*$/.exec(pair));
+      if (read.some((match) => !match || Number(match[2]) <= 0)) {
+        context.addIssue('must be provider:number pairs, each number above 0');
+        return z.NEVER;
+      }
+      return new Map(read.map((match) => [match?.[1] ?? '', Number(match?.[2])] as const));
+    });
 const E164 = /^\+[1-9]\d{6,14}$/;
 const e164 = z.string().regex(E164, 'must be a number in E.164');
 
@@ -256,6 +270,26 @@ function environmentSchema(production: boolean) {
     SAFETY_ASK_AGAIN_AFTER_MS: count(900_000).describe(
       'No new question about the same matter of a trip for so long',
     ),
+
+    NOTIFY_IN_FLIGHT: count(200).describe(
+      'Messages that a process has under way at once; sign-in codes have 64 of their own',
+    ),
+    NOTIFY_PER_SECOND: perSecond('twilio:100,msg91:100,whatsapp:80,sendgrid:300,ses:100,fcm:500').describe(
+      'Messages a second that a process hands to each provider, as provider:number, comma-separated; who is not named has no limit',
+    ),
+    NOTIFY_PUSH_ACK_MS: count(10_000).describe(
+      'A push of high priority that the app has not acknowledged for so long is sent by SMS too',
+    ),
+    NOTIFY_RECEIPT_AFTER_MS: count(15_000).describe(
+      'A message that no receipt has come for after so long is asked about; again after twice and four times that',
+    ),
+    NOTIFY_DEGRADED_BELOW: z.coerce
+      .number()
+      .gt(0)
+      .lt(1)
+      .default(0.95)
+      .describe('Admins are told of a provider with a smaller share of messages that arrive'),
+    NOTIFY_DEGRADED_WINDOW_MS: count(300_000).describe('over so long'),
 
     TWILIO_ACCOUNT_SID: own('AC00000000000000000000000000000000').describe('Twilio account'),
     TWILIO_AUTH_TOKEN: live(own('development-only')).describe('Twilio token. A changed file is taken'),

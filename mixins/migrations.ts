@@ -5,11 +5,15 @@
 import { createHash } from 'node:crypto';
 import mongoose, { type mongo } from 'mongoose';
 
-/** `unique` fields must be unique where they are present. `geo`: the one field holds a GeoJSON point, for `near`. */
+/**
+ * `unique` fields must be unique where they are present. `geo`: the one field holds a GeoJSON point, for `near`.
+ * `expires`: the one field holds a Date, after which the document goes, within a minute or so.
+ */
 export interface Index {
   fields: string[];
   unique?: boolean;
   geo?: boolean;
+  expires?: boolean;
 }
 
 export interface CollectionSpec {
@@ -100,9 +104,14 @@ export async function migrate(db: mongo.Db, spec: CollectionSpec, by: string): P
   }
 }
 
-function indexDescription({ fields, unique = false, geo = false }: Index): mongo.IndexDescription {
+function indexDescription({
+  fields,
+  unique = false,
+  geo = false,
+  expires = false,
+}: Index): mongo.IndexDescription {
   const key = Object.fromEntries(fields.map((field) => [field, geo ? ('2dsphere' as const) : 1]));
-  return { key, ...(unique ? { unique, sparse: true } : {}) };
+  return { key, ...(unique ? { unique, sparse: true } : {}), ...(expires ? { expireAfterSeconds: 0 } : {}) };
 }
 
 async function checkTimeSeries(

@@ -85,8 +85,14 @@ export function store<T extends { _id: string }>(
     onMongo: (database) => mongoCollection<T>(spec.name, database),
     onNedb: (adapter) => nedbCollection<T>(adapter),
     async prepareNedb(db) {
-      for (const { fields, unique = false, geo = false } of indexes)
-        if (!geo) await db.ensureIndex({ fieldName: fields, unique, sparse: unique });
+      for (const { fields, unique = false, geo = false, expires = false } of indexes)
+        if (!geo)
+          await db.ensureIndex({
+            fieldName: fields,
+            unique,
+            sparse: unique,
+            ...(expires ? { expireAfterSeconds: 0 } : {}),
+          });
     },
   });
 }

@@ -3,7 +3,7 @@
  * session.revoked, contacts.changed and profile.changed. Never tells whether a number is known.
  */
 import type { z } from 'zod';
-import type { Contact, Profile, preferences } from '../../contracts/accounts.ts';
+import type { Contact, Profile, preferences, Recipient } from '../../contracts/accounts.ts';
 import { preferences as preferencesSchema } from '../../contracts/accounts.ts';
 import type { Role } from '../../contracts/common.ts';
 import type { Meta } from '../../lib/context.ts';
@@ -30,6 +30,8 @@ interface UserRecord {
   /** The number (E.164) and the contacts (JSON), sealed: not readable in the database, a backup or Redis. */
   phoneSealed: string;
   contactsSealed: string;
+  /** The email address, sealed likewise; none in records older than it. */
+  emailSealed?: string | null;
   role: Role;
   name: string;
   preferences: z.infer<typeof preferences>;
@@ -63,11 +65,22 @@ const toProfile = (sealer: Sealer, user: UserRecord): Profile => ({
   role: user.role,
   name: user.name,
   phone: sealer.open(user.phoneSealed),
+  email: user.emailSealed ? sealer.open(user.emailSealed) : null,
   emergencyContacts: openContacts(sealer, user.contactsSealed),
   preferences: user.preferences,
   hasPin: user.pinHash !== null,
   driver: user.driver,
   createdAt: user.createdAt,
+});
+
+const toRecipient = (sealer: Sealer, user: UserRecord): Recipient => ({
+  userId: user._id,
+  name: user.name,
+  phone: sealer.open(user.phoneSealed),
+  email: user.emailSealed ? sealer.open(user.emailSealed) : null,
+  pushToken: user.pushToken?.token ?? null,
+  preferences: user.preferences,
+  vehicle: user.driver?.vehicle ?? null,
 });
 
 const caller = ({ user }: Meta): Caller => {
@@ -202,10 +215,11 @@ export default defineService({
         if (!code) throw new AppError('UNAVAILABLE');
         const { otpTtlS, otpResendS } = this.config;
         await ctx.call('notify.send', {
-          channel: 'sms',
-          to: phone,
+          to: { phone },
           template: 'otp',
           data: { code },
+          priority: 'high',
+          channels: ['sms', 'whatsapp'],
           idempotencyKey: newId('ntf'),
           expiresInMs: otpTtlS * 1000,
         });
@@ -267,7 +281,11 @@ export default defineService({
       rest: { method: 'PATCH', path: '/me' },
       async handler(ctx) {
         const { id } = caller(ctx.meta);
-        const changed = await this.change(id, { name: ctx.params.name, cardPending: true });
+        const { name, email } = ctx.params;
+        const changed = await this.change(id, {
+          ...(name === undefined ? {} : { name, cardPending: true }),
+          ...(email === undefined ? {} : { emailSealed: email === null ? null : this.sealer().seal(email) }),
+        });
         await ctx.emit('profile.changed', { userId: id });
         return toProfile(this.sealer(), changed);
       },
@@ -359,6 +377,27 @@ export default defineService({
         const user = await this.userById(userId);
         await this.cacheContacts(user);
         return { contacts: openContacts(this.sealer(), user.contactsSealed) };
+      },
+    },
+
+    recipients: {
+      permissions: 'internal',
+      async handler(ctx) {
+        const users = await this.store.find({ _id: { $in: ctx.params.userIds } });
+        return { recipients: users.map((user) => toRecipient(this.sealer(), user)) };
+      },
+    },
+
+    dropPushToken: {
+      permissions: 'internal',
+      async handler(ctx) {
+        const { userId: _id, token } = ctx.params;
+        const dropped = await this.store.update(
+          { _id, 'pushToken.token': token },
+          { $set: { pushToken: null }, $inc: { version: 1 } },
+        );
+        if (dropped > 0) this.logger.info('A dead push token was dropped', { userId: _id });
+        return null;
       },
     },
 

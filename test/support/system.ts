@@ -14,6 +14,7 @@ import location from '../../services/location/location.service.ts';
 import locationHistory from '../../services/location/location-history.service.ts';
 import monitor from '../../services/monitor/monitor.service.ts';
 import notify from '../../services/notify/notify.service.ts';
+import notifyLog from '../../services/notify/notify-log.service.ts';
 import safety from '../../services/safety/safety.service.ts';
 import sos from '../../services/sos/sos.service.ts';
 import sosSender from '../../services/sos/sos-sender.service.ts';
@@ -30,6 +31,7 @@ const services = {
   'location-history': locationHistory,
   monitor,
   notify,
+  'notify-log': notifyLog,
   safety,
   sos,
   'sos-sender': sosSender,

@@ -46,33 +46,33 @@ export async function callers(calls: Calls) {
   throw new AppError('TRIP_LOST');
 }
 
-const send = { permissions: 'internal', handler: async () => ({ notificationId: 'n' }) } as const;
-defineService({ name: 'notify', actions: { send } });
+const events = { permissions: 'internal', handler: async () => ({ events: [], next: '0', resync: false }) } as const;
+defineService({ name: 'admin', actions: { events } });
 // @ts-expect-error No such service in contracts/
 defineService({ name: 'notes', actions: {} });
 // @ts-expect-error The contract has an action that is missing here
-defineService({ name: 'notify', actions: {} });
+defineService({ name: 'admin', actions: {} });
 // @ts-expect-error An action that the contract does not have
-defineService({ name: 'notify', actions: { send, unsend: send } });
+defineService({ name: 'admin', actions: { events, more: events } });
 // @ts-expect-error Permissions are missing
-defineService({ name: 'notify', actions: { send: { handler: send.handler } } });
+defineService({ name: 'admin', actions: { events: { handler: events.handler } } });
 // @ts-expect-error No such role
-defineService({ name: 'notify', actions: { send: { ...send, permissions: ['boss'] } } });
+defineService({ name: 'admin', actions: { events: { ...events, permissions: ['boss'] } } });
 defineService({
-  name: 'notify',
+  name: 'admin',
   // @ts-expect-error A result that breaks the contract
-  actions: { send: { permissions: 'internal', handler: async () => ({ id: 'n' }) } },
+  actions: { events: { permissions: 'internal', handler: async () => ({ id: 'n' }) } },
 });
 
 defineService({
-  name: 'notify',
+  name: 'admin',
   mixins: [redis()],
   state: () => ({ sent: 0 }),
   actions: {
-    send: {
+    events: {
       permissions: 'internal',
       async handler(ctx) {
-        this.sent += ctx.params.to.length;
+        this.sent += ctx.params.limit;
         await this.redis.ping();
         // @ts-expect-error No such parameter
         void ctx.params.subject;
@@ -90,7 +90,7 @@ defineService({
         void this.sosRedis;
         // @ts-expect-error Not in this service's state
         void this.received;
-        return { notificationId: 'n' };
+        return { events: [], next: '0', resync: false };
       },
     },
   },

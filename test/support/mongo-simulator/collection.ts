@@ -137,15 +137,25 @@ export class SimulatedCollection {
   expire(now: number): number {
     const after = Number(this.options['expireAfterSeconds']);
     const { timeField } = this.timeseries ?? {};
-    if (!timeField || Number.isNaN(after)) return 0;
-    return this.remove({ [timeField]: { $lt: new Date(now - after * 1000) } }, 0);
+    let gone = 0;
+    for (const { key, expireAfterSeconds } of this.indexes) {
+      const [field] = Object.keys(key);
+      if (!field || expireAfterSeconds === undefined) continue;
+      gone += this.remove({ [field]: { $lt: new Date(now - expireAfterSeconds * 1000) } }, 0);
+    }
+    if (!timeField || Number.isNaN(after)) return gone;
+    return gone + this.remove({ [timeField]: { $lt: new Date(now - after * 1000) } }, 0);
   }
 
   addIndex(spec: IndexSpec): boolean {
     const sameKey = this.indexes.find(({ key }) => text(key) === text(spec.key));
     const sameName = this.indexes.find(({ name }) => name === spec.name);
-    const options = ({ unique = false, sparse = false, partialFilterExpression = {} }: IndexSpec) =>
-      text({ unique, sparse, partialFilterExpression });
+    const options = ({
+      unique = false,
+      sparse = false,
+      partialFilterExpression = {},
+      expireAfterSeconds = -1,
+    }: IndexSpec) => text({ unique, sparse, partialFilterExpression, expireAfterSeconds });
     if (sameName && sameName !== sameKey)
       throw new Refusal('IndexKeySpecsConflict', `An existing index has the same name: ${spec.name}`);
     if (sameKey) {

@@ -229,7 +229,7 @@ const commands: Record<string, Run> = {
     for (const spec of command['indexes'] as IndexSpec[]) {
       onlyKnown(
         spec,
-        ['key', 'name', 'unique', 'sparse', 'partialFilterExpression'],
+        ['key', 'name', 'unique', 'sparse', 'partialFilterExpression', 'expireAfterSeconds'],
         'createIndexes.indexes',
       );
       collection.addIndex(spec);

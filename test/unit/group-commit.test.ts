@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { GroupCommit } from '../../../services/sos/group-commit.ts';
-import { Semaphore } from '../../../services/sos/semaphore.ts';
+import { GroupCommit } from '../../lib/group-commit.ts';
+import { Semaphore } from '../../services/sos/semaphore.ts';
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
