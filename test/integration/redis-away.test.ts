@@ -44,7 +44,7 @@ describe('R8 + the main Redis is away when a process starts', () => {
     const refused = await request(system, 'POST', '/api/v1/auth/otp', { body: { phone: '+919812345678' } });
     expect([refused.status, refused.body.error.code]).toEqual([503, 'UNAVAILABLE']);
     const key = { idempotencyKey: 'k', expiresInMs: 60_000 };
-    const message = { channel: 'sms', to: '+919812345678', template: 'otp', data: { code: '1234' }, ...key };
+    const message = { to: { phone: '+919812345678' }, template: 'otp', data: { code: '1234' }, ...key };
     await expect(system.broker.call('notify.send', message)).rejects.toMatchObject({ type: 'UNAVAILABLE' });
 
     late = await startRedis({ dataDir });

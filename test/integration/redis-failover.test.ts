@@ -109,8 +109,7 @@ async function underLoad(
   const messages = new Writer(async (n) => {
     const code = String(100_000 + n);
     await broker.call('notify.send', {
-      channel: 'sms',
-      to,
+      to: { phone: to },
       template: 'otp',
       data: { code },
       idempotencyKey: `failover-${n}`,

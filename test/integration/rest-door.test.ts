@@ -275,7 +275,7 @@ describe('probes and metrics', () => {
     socket.close();
     const counted = new Set(text.split('\n').map((line) => /^(\w+)\{.*\} \d/.exec(line)?.[1]));
     expect([...counted]).toEqual(
-      expect.arrayContaining(['notify_sms_total', 'gateway_connections', 'moleculer_request_total']),
+      expect.arrayContaining(['notify_sent_total', 'gateway_connections', 'moleculer_request_total']),
     );
     expect(text.includes(user.phone.slice(1))).toBe(false);
   });
