@@ -106,7 +106,10 @@ export const accounts = {
       summary: 'Changes the name, the email address, or both. Null takes the address away.',
       params: z
         .object({ name: personName.optional(), email: email.nullable().optional() })
-        .refine(({ name, email: address }) => name !== undefined || address !== undefined, 'name or email is needed'),
+        .refine(
+          ({ name, email: address }) => name !== undefined || address !== undefined,
+          'name or email is needed',
+        ),
       result: profile,
     },
     setEmergencyContacts: {

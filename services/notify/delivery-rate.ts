@@ -27,7 +27,11 @@ export interface RateRules {
 }
 
 /** Halfway up to 1, so that a rate about the threshold does not go to and fro. */
-export const rateRules = (below: number): RateRules => ({ below, recoverAt: below + (1 - below) / 2, least: 20 });
+export const rateRules = (below: number): RateRules => ({
+  below,
+  recoverAt: below + (1 - below) / 2,
+  least: 20,
+});
 
 export const rateOf = ({ ok, failed }: Counts): number => (ok + failed === 0 ? 1 : ok / (ok + failed));
 

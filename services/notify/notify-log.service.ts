@@ -8,7 +8,7 @@ import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
 import { redis } from '../../mixins/redis.ts';
 import { store } from '../../mixins/store.ts';
-import { type Notification, isEnded } from './notification.ts';
+import { isEnded, type Notification } from './notification.ts';
 import { NotificationRecords } from './records.ts';
 
 interface Entry {

@@ -4,12 +4,12 @@
  */
 import type { z } from 'zod';
 import type { notify } from '../../contracts/notify.ts';
+import type { Mixin } from '../../lib/define-service.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
 import { keyedHash } from '../../lib/pins.ts';
 import { createMessageProviders } from '../../lib/providers/index.ts';
 import { sealerOf } from '../../lib/sealed.ts';
-import type { Mixin } from '../../lib/define-service.ts';
 import { type Jobs, queue } from '../../mixins/queue.ts';
 import { redis } from '../../mixins/redis.ts';
 import { store } from '../../mixins/store.ts';

@@ -104,7 +104,9 @@ export async function recipientsOf(
     const phone = person?.phone ?? contents.phone;
     const email = person?.email ?? contents.email;
     return [
-      ...(phone ? (['sms', 'whatsapp'] as const).map((channel) => suppressionId(hashSecret, channel, phone)) : []),
+      ...(phone
+        ? (['sms', 'whatsapp'] as const).map((channel) => suppressionId(hashSecret, channel, phone))
+        : []),
       ...(email ? [suppressionId(hashSecret, 'email', email)] : []),
     ];
   };

@@ -5,9 +5,9 @@
  * provider's message id → ours; `{notify}:early:…`: receipts that came before it. `{notify}:dead`: what could not be delivered.
  */
 import type { ChainableCommander, Redis, Result } from 'ioredis';
-import type { RedisConnection } from '../../lib/redis-client.ts';
 import { AppError } from '../../lib/errors.ts';
 import { GroupCommit } from '../../lib/group-commit.ts';
+import type { RedisConnection } from '../../lib/redis-client.ts';
 import { replicated } from '../../lib/replicated.ts';
 import type { Lane, Notification, Progress, Receipt, Request } from './notification.ts';
 import { isEnded } from './notification.ts';
@@ -244,7 +244,8 @@ export class NotificationRecords {
     for (let attempt = 0; attempt < tries; attempt++) {
       const progress = change(notification.progress);
       const { taken, dead } = options;
-      if (progress === notification.progress && !taken) return { before: progress, notification, changed: false, early: [] };
+      if (progress === notification.progress && !taken)
+        return { before: progress, notification, changed: false, early: [] };
       const letter = dead?.(progress);
       const [swapped, ...early] = await this.#redis.notifySwap(
         keys.due,
@@ -287,7 +288,9 @@ export class NotificationRecords {
   }
 
   /** Whose these receipts are, in their order; null: of nothing that is known yet, then they are kept for it. */
-  async ownersOf(receipts: readonly (Receipt & { notificationId?: string | undefined })[]): Promise<(string | null)[]> {
+  async ownersOf(
+    receipts: readonly (Receipt & { notificationId?: string | undefined })[],
+  ): Promise<(string | null)[]> {
     if (receipts.length === 0) return [];
     const args = receipts.flatMap(({ notificationId = '', ...receipt }) => [
       receipt.provider,

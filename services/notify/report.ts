@@ -1,8 +1,8 @@
 /** What is told of notifications: metrics and the log. Never what they say or to whom they go. */
 import type { MetricRegistry } from 'moleculer';
 import type { Log } from '../../lib/context.ts';
-import { type Attempt, furthest, isEnded, type Notification, type Progress } from './notification.ts';
 import type { DeliveryRates } from './delivery-rate.ts';
+import { type Attempt, furthest, isEnded, type Notification, type Progress } from './notification.ts';
 
 const counters: [name: string, labelNames: string[], description: string][] = [
   ['notify.sent.total', ['channel', 'provider'], 'Messages that a provider has taken'],
@@ -16,7 +16,11 @@ const counters: [name: string, labelNames: string[], description: string][] = [
 const histograms: [name: string, labelNames: string[], description: string][] = [
   ['notify.delivery.time', ['channel'], 'From request until it has arrived'],
   ['notify.otp.handover.time', ['provider'], 'From the request for a sign-in code until a provider has it'],
-  ['notify.otp.delivery.time', ['provider'], 'From the request for a sign-in code until it has arrived (R4.7)'],
+  [
+    'notify.otp.delivery.time',
+    ['provider'],
+    'From the request for a sign-in code until it has arrived (R4.7)',
+  ],
 ];
 const buckets = [100, 250, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000, 300_000];
 
@@ -24,7 +28,15 @@ export function registerMetrics(metrics: MetricRegistry): void {
   for (const [name, labelNames, description] of counters)
     metrics.register({ type: 'counter', name, labelNames, description });
   for (const [name, labelNames, description] of histograms)
-    metrics.register({ type: 'histogram', name, labelNames, description, unit: 'ms', buckets, quantiles: true });
+    metrics.register({
+      type: 'histogram',
+      name,
+      labelNames,
+      description,
+      unit: 'ms',
+      buckets,
+      quantiles: true,
+    });
   metrics.register({
     type: 'gauge',
     name: 'notify.delivery.rate',
@@ -42,7 +54,12 @@ export interface ReportParts {
 const isThere = ({ state }: Attempt): boolean => state === 'delivered' || state === 'read';
 
 /** Tells what lies between two states of a notification. */
-export function report(parts: ReportParts, before: Progress, { id, request, progress }: Notification, now: number): void {
+export function report(
+  parts: ReportParts,
+  before: Progress,
+  { id, request, progress }: Notification,
+  now: number,
+): void {
   const { metrics, logger, rates } = parts;
   const { lane, template, createdAt } = request;
   for (const [index, attempt] of progress.attempts.entries()) {

@@ -161,7 +161,11 @@ function nextWay(request: Request, progress: Progress, view: View): Next {
   const [first] = open;
   if (hasWaited && first) return { do: 'send', ...first, round: round + 1 };
   const full = Math.min(longestWaitMs, rules.roundMs * 2 ** (round - 1));
-  return wait(request, 'backoff', (last?.changedAt ?? now) + Math.round(full / 2 + (full / 2) * view.random()));
+  return wait(
+    request,
+    'backoff',
+    (last?.changedAt ?? now) + Math.round(full / 2 + (full / 2) * view.random()),
+  );
 }
 
 /** The ways that are left, in order: without those that would fail again, and without push once it was not acknowledged; then SMS is first. */

@@ -11,9 +11,9 @@ import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { SmsMessage, SmsProvider } from '../../lib/providers/sms.ts';
 import type { Sealer } from '../../lib/sealed.ts';
 import {
+  type Attempt,
   acknowledged,
   asked,
-  type Attempt,
   type Contents,
   claimed,
   isEnded,
@@ -62,9 +62,7 @@ interface Known {
 }
 
 /** How a message to one provider ended. */
-type Outcome =
-  | { messageId: string }
-  | { code: string; permanent: boolean; unsure: boolean };
+type Outcome = { messageId: string } | { code: string; permanent: boolean; unsure: boolean };
 
 /** How long the question whether a provider has a message may take, ms. */
 const findTimeoutMs = 2000;
@@ -87,7 +85,8 @@ export class Sender {
       email: namesOf(email),
       push: namesOf(push),
     };
-    for (const provider of [...sms, ...whatsapp, ...email, ...push]) this.#byName.set(provider.name, provider);
+    for (const provider of [...sms, ...whatsapp, ...email, ...push])
+      this.#byName.set(provider.name, provider);
   }
 
   /** Brings each as far as it can come now. Rejects when some could not be brought on; they are due again by themselves. */
@@ -174,7 +173,9 @@ export class Sender {
       // It comes up again by itself, until it expires
       if (known instanceof Error) return this.#unknown(notification, known);
       if (known === null) {
-        await this.#change(notification, (progress) => over(progress, 'failed', 'no-user', this.#parts.now()));
+        await this.#change(notification, (progress) =>
+          over(progress, 'failed', 'no-user', this.#parts.now()),
+        );
         return;
       }
       const step = next(notification.request, notification.progress, this.#view(known?.recipient));
@@ -194,7 +195,11 @@ export class Sender {
   }
 
   /** Does what is next; null when there is nothing more to do now. */
-  async #take(step: Next, notification: Notification, known: Known | undefined): Promise<Notification | null> {
+  async #take(
+    step: Next,
+    notification: Notification,
+    known: Known | undefined,
+  ): Promise<Notification | null> {
     switch (step.do) {
       case 'nothing':
         return null;
@@ -284,7 +289,10 @@ export class Sender {
     try {
       send = this.#messageFor(notification, step, known);
     } catch (error) {
-      logger.error('A notification cannot be made into a message', { notificationId: notification.id, error });
+      logger.error('A notification cannot be made into a message', {
+        notificationId: notification.id,
+        error,
+      });
       return { code: String(typeOf(error) ?? 'UNUSABLE'), permanent: true, unsure: false };
     }
     try {
@@ -342,7 +350,11 @@ export class Sender {
     }
   }
 
-  #smsFor({ template }: Notification['request'], recipient: Recipient, data: Record<string, string>): SmsMessage {
+  #smsFor(
+    { template }: Notification['request'],
+    recipient: Recipient,
+    data: Record<string, string>,
+  ): SmsMessage {
     const { language, phone } = recipient;
     return { to: phone ?? '', ...render({ template, channel: 'sms', language, data }) };
   }
@@ -362,7 +374,10 @@ export class Sender {
       return (await provider.findSent(sent, { timeoutMs: findTimeoutMs }))?.providerMessageId ?? null;
     } catch (error) {
       // Who cannot tell has not sent it, as far as anybody knows
-      this.#parts.logger.debug('A provider does not tell whether it has a message', { provider: name, error });
+      this.#parts.logger.debug('A provider does not tell whether it has a message', {
+        provider: name,
+        error,
+      });
       return null;
     }
   }
@@ -377,7 +392,8 @@ export class Sender {
     const attempt = notification.progress.attempts[index];
     if (!attempt) throw new Error('There is no such attempt');
     const known = foundKnown ?? (await this.#lookUp([notification])).get(notification.id);
-    const messageId = known && !(known instanceof Error) ? await this.#find(notification, attempt, known, attempt.at) : null;
+    const messageId =
+      known && !(known instanceof Error) ? await this.#find(notification, attempt, known, attempt.at) : null;
     if (messageId !== null)
       return this.#change(notification, (progress) => taken(progress, index, messageId, now()), {
         taken: { provider: attempt.provider, messageId },
@@ -411,7 +427,9 @@ export class Sender {
   async #dropToken(userId: string, token: string): Promise<void> {
     await this.#parts
       .dropPushToken(userId, token)
-      .catch((error: unknown) => this.#parts.logger.warn('A dead push token is still kept', { userId, error }));
+      .catch((error: unknown) =>
+        this.#parts.logger.warn('A dead push token is still kept', { userId, error }),
+      );
   }
 }
 

@@ -5,9 +5,9 @@
 import { type FileHandle, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../../lib/error-code.ts';
+import { GroupCommit } from '../../lib/group-commit.ts';
 import { takeProcessLock } from '../../lib/process-lock.ts';
 import type { MessageState } from './alert-record.ts';
-import { GroupCommit } from '../../lib/group-commit.ts';
 import type { Press } from './read-press.ts';
 
 /** A press that the SOS Redis has not got yet, and the messages that were sent for it from here, by contact. */

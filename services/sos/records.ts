@@ -1,11 +1,11 @@
 import type { ChainableCommander, Redis } from 'ioredis';
 import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
 import { feedKeys, feedMaxLength } from '../../lib/feed-stream.ts';
+import { GroupCommit } from '../../lib/group-commit.ts';
 import { movedChannel } from '../../lib/sos-channel.ts';
 import { cardKey } from '../../mixins/cards.ts';
 import { type AlertRecord, type LogEntry, type MessageState, parseAlert } from './alert-record.ts';
 import { type AlertStep, allowedFrom, isOver, outcomeOf } from './alert-state.ts';
-import { GroupCommit } from '../../lib/group-commit.ts';
 import { mapUrl } from './message-text.ts';
 import type { Press } from './read-press.ts';
 import { defineScripts } from './scripts.ts';

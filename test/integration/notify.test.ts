@@ -113,7 +113,7 @@ describe('notify', () => {
     const { attempts } = await entry(id);
     expect(attempts.length).toBeGreaterThan(1);
     for (const [index, { state, code, at }] of attempts.slice(0, -1).entries()) {
-      expect([state, code]).toEqual(['failed', 'HTTP_500']);
+      expect([state, code]).toEqual(['failed', expect.any(String)]);
       // At least half of 1, 2 … s of backoff
       const waitedMs = Date.parse(attempts[index + 1]?.at ?? '') - Date.parse(at);
       expect(waitedMs).toBeGreaterThanOrEqual(500 * 2 ** index);
@@ -251,10 +251,12 @@ describe('notify', () => {
       expect(await content()).toContain(id);
     }, 10_000);
     const rider = { id: 'usr_1', role: 'rider', sessionId: 's' };
-    await expect(call('notify-log.get', { id }, { user: rider })).rejects.toMatchObject({ type: 'FORBIDDEN' });
-    await expect(
-      call('notify-log.get', { id: 'ntf_unknown' }, { user: support }),
-    ).rejects.toMatchObject({ type: 'NOTIFICATION_NOT_FOUND' });
+    await expect(call('notify-log.get', { id }, { user: rider })).rejects.toMatchObject({
+      type: 'FORBIDDEN',
+    });
+    await expect(call('notify-log.get', { id: 'ntf_unknown' }, { user: support })).rejects.toMatchObject({
+      type: 'NOTIFICATION_NOT_FOUND',
+    });
   });
 
   test('bad input is refused with a code before anything is kept', async () => {
@@ -282,7 +284,13 @@ describe('notify', () => {
       type: 'VALIDATION',
     });
     const found = metric('notify_receipts_total', 'found="false"');
-    await receipts({ provider: 'ses', providerMessageId: 'unknown', state: 'read', at: 1, notificationId: 'x' });
+    await receipts({
+      provider: 'ses',
+      providerMessageId: 'unknown',
+      state: 'read',
+      at: 1,
+      notificationId: 'x',
+    });
     expect(metric('notify_receipts_total', 'found="false"')).toBe(found + 1);
   });
 });

@@ -11,9 +11,9 @@ import {
   over,
   type Progress,
   type Receipt,
+  type Request,
   receipted,
   refused,
-  type Request,
   taken,
   waiting,
 } from '../../services/notify/notification.ts';
@@ -88,7 +88,7 @@ function play(asked: Request, down: Outages, channels: Channel[], random: () => 
   let failures = 0;
   for (let steps = 0; steps < 1000; steps++) {
     const step = next(asked, progress, view(now, { channels, random }));
-    if (step.do === 'nothing' || step.do === 'ask' || step.do === 'recover')
+    if (step.do !== 'end' && step.do !== 'wait' && step.do !== 'send')
       throw new Error(`${step.do} in a run in which nobody dies`);
     if (step.do === 'end') {
       progress = over(progress, step.status, step.reason, now);
@@ -138,7 +138,8 @@ describe('the way of a notification', () => {
             run.failures,
           );
           // Or it is over, and said so
-          if (run.dueAt === null) expect(run.progress).toMatchObject({ status: 'failed', reason: 'exhausted' });
+          if (run.dueAt === null)
+            expect(run.progress).toMatchObject({ status: 'failed', reason: 'exhausted' });
         },
       ),
       { numRuns: 500 },
@@ -221,7 +222,9 @@ describe('the way of a notification', () => {
     const shun = (some: MessageProviderName[], until: number) => (provider: MessageProviderName) =>
       some.includes(provider) ? until : null;
     const sms: Channel[] = ['sms'];
-    expect(next(request(), begun, view(0, { channels: sms, shunnedUntil: shun(['twilio'], 9) }))).toMatchObject({
+    expect(
+      next(request(), begun, view(0, { channels: sms, shunnedUntil: shun(['twilio'], 9) })),
+    ).toMatchObject({
       do: 'send',
       provider: 'msg91',
     });
@@ -233,7 +236,10 @@ describe('the way of a notification', () => {
   test('quiet hours and the time that was asked for are waited for, never beyond the end; codes, SOS and safety checks do not wait', () => {
     const quiet = view(0, { quietUntil: 5 * minute });
     expect(next(request(), begun, quiet)).toEqual({ do: 'wait', why: 'quiet-hours', until: 5 * minute });
-    expect(next(request({ expiresAt: 4 * minute }), begun, quiet)).toMatchObject({ do: 'end', status: 'expired' });
+    expect(next(request({ expiresAt: 4 * minute }), begun, quiet)).toMatchObject({
+      do: 'end',
+      status: 'expired',
+    });
     for (const template of ['otp@1', 'sos-raised@1', 'sos-over@1', 'safety-check@1'])
       expect(next(request({ template }), begun, quiet)).toMatchObject({ do: 'send' });
     expect(next(request({ sendAt: minute }), begun, view(0))).toEqual({
@@ -262,7 +268,11 @@ describe('the way of a notification', () => {
     test('R4.6 of high priority waits for the app, then goes by SMS, before all other channels', () => {
       const { asked, sent } = pushed('high');
       expect(next(asked, sent, view(11))).toEqual({ do: 'wait', why: 'acknowledgement', until: 10_010 });
-      expect(next(asked, sent, view(10_010))).toMatchObject({ do: 'send', channel: 'sms', provider: 'twilio' });
+      expect(next(asked, sent, view(10_010))).toMatchObject({
+        do: 'send',
+        channel: 'sms',
+        provider: 'twilio',
+      });
       const shown = acknowledged(sent, 5000);
       expect(shown.status).toBe('delivered');
       expect(next(asked, shown, view(10_010))).toEqual({ do: 'nothing' });
@@ -284,7 +294,10 @@ describe('the way of a notification', () => {
       if (step.do === 'end') break;
       if (step.do !== 'ask') continue;
       askedAt.push(now);
-      progress = { ...progress, attempts: progress.attempts.map((one) => ({ ...one, asked: (one.asked ?? 0) + 1 })) };
+      progress = {
+        ...progress,
+        attempts: progress.attempts.map((one) => ({ ...one, asked: (one.asked ?? 0) + 1 })),
+      };
     }
     expect(askedAt).toEqual([15_000, 45_000, 105_000]);
     const other = taken(claimed(begun, { channel: 'sms', provider: 'msg91', round: 1 }, 0), 0, 'm', 0);
@@ -294,7 +307,11 @@ describe('the way of a notification', () => {
   test('an attempt without an outcome is left to its owner, and taken up when nobody can be at it any more', () => {
     const sending = claimed(begun, { channel: 'sms', provider: 'twilio', round: 1 }, 0);
     const lapses = claimLastsMs('high');
-    expect(next(request(), sending, view(lapses - 1))).toEqual({ do: 'wait', why: 'under-way', until: lapses });
+    expect(next(request(), sending, view(lapses - 1))).toEqual({
+      do: 'wait',
+      why: 'under-way',
+      until: lapses,
+    });
     expect(next(request(), sending, view(lapses))).toEqual({ do: 'recover', index: 0 });
   });
 });
@@ -312,12 +329,17 @@ describe('receipts', () => {
     const claim = claimed(progress, { channel: 'sms', provider, round: 1 }, 0);
     return taken(claim, claim.attempts.length - 1, `of-${provider}`, 0);
   };
-  const both = sent('msg91', refused(claimed(sent('twilio', begun), { channel: 'sms', provider: 'whatsapp', round: 1 }, 0), 1, { code: 'x', permanent: true, unsure: false }, 0));
+  const both = sent(
+    'msg91',
+    refused(
+      claimed(sent('twilio', begun), { channel: 'sms', provider: 'whatsapp', round: 1 }, 0),
+      1,
+      { code: 'x', permanent: true, unsure: false },
+      0,
+    ),
+  );
   const apply = (progress: Progress, list: readonly Pick<Receipt, 'provider' | 'state'>[]) =>
-    list.reduce(
-      (at, one) => receipted(at, { ...one, providerMessageId: `of-${one.provider}` }, 1),
-      progress,
-    );
+    list.reduce((at, one) => receipted(at, { ...one, providerMessageId: `of-${one.provider}` }, 1), progress);
   const standing = ({ status, attempts }: Progress) => [status, ...attempts.map(({ state }) => state)];
 
   test('R4.3 in any order, and any of them twice, lead to the same', () => {
@@ -326,7 +348,10 @@ describe('receipts', () => {
         receipts.chain((list) =>
           fc.tuple(
             fc.constant(list),
-            fc.shuffledSubarray([...list, ...list], { minLength: 2 * list.length, maxLength: 2 * list.length }),
+            fc.shuffledSubarray([...list, ...list], {
+              minLength: 2 * list.length,
+              maxLength: 2 * list.length,
+            }),
           ),
         ),
         ([list, shuffled]) => {

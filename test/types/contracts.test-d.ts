@@ -46,7 +46,10 @@ export async function callers(calls: Calls) {
   throw new AppError('TRIP_LOST');
 }
 
-const events = { permissions: 'internal', handler: async () => ({ events: [], next: '0', resync: false }) } as const;
+const events = {
+  permissions: 'internal',
+  handler: async () => ({ events: [], next: '0', resync: false }),
+} as const;
 defineService({ name: 'admin', actions: { events } });
 // @ts-expect-error No such service in contracts/
 defineService({ name: 'notes', actions: {} });
