@@ -5,17 +5,17 @@ import { epochMs, isoTime, mayRefuse, nothing, userId } from './common.ts';
 export const channel = z.enum(['push', 'whatsapp', 'sms', 'email']);
 
 /** How far a message has come, as its provider tells it. A later state never gives way to an earlier one. */
-export const deliveryState = z.enum(['accepted', 'sent', 'delivered', 'read', 'failed']);
+const deliveryState = z.enum(['accepted', 'sent', 'delivered', 'read', 'failed']);
 
 export const providerName = z.enum(['twilio', 'msg91', 'whatsapp', 'sendgrid', 'ses', 'fcm']);
 
-export const notificationId = z.string().regex(/^ntf_[\w-]{1,60}$/, 'must be the id of a notification');
+const notificationId = z.string().regex(/^ntf_[\w-]{1,60}$/, 'must be the id of a notification');
 
 const e164 = z.string().regex(/^\+[1-9]\d{6,14}$/, 'must be a number in E.164');
 const email = z.email().max(254);
 
 /** `high`: what somebody waits for. OTP and SOS go before all of it, whatever it says. */
-export const priority = z.enum(['high', 'normal', 'low']);
+const priority = z.enum(['high', 'normal', 'low']);
 
 /** How a notification stands. The last four are its ends. */
 export const notificationStatus = z.enum([
@@ -31,7 +31,7 @@ export const notificationStatus = z.enum([
 ]);
 
 /** One message handed, or to be handed, to one provider. */
-export const attempt = z.object({
+const attempt = z.object({
   channel,
   provider: providerName,
   state: z.enum(['sending', ...deliveryState.options]),

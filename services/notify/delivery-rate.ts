@@ -22,7 +22,7 @@ export interface RateRules {
   /** A rate below it is bad; above `recoverAt` it is well again. */
   below: number;
   recoverAt: number;
-  /** Fewer say nothing. */
+  /** Fewer say nothing. A provider that fails altogether gets no more than this before it is left alone. */
   least: number;
 }
 
@@ -30,7 +30,7 @@ export interface RateRules {
 export const rateRules = (below: number): RateRules => ({
   below,
   recoverAt: below + (1 - below) / 2,
-  least: 20,
+  least: 10,
 });
 
 export const rateOf = ({ ok, failed }: Counts): number => (ok + failed === 0 ? 1 : ok / (ok + failed));
