@@ -59,10 +59,10 @@ interface RateParts {
   sosRedis: Redis;
   windowMs: number;
   rules: RateRules;
-  now(): number;
+  now: () => number;
   /** The rate of each provider that was judged. */
-  onRate(way: Way, rate: number): void;
-  onTrouble(error: unknown): void;
+  onRate: (way: Way, rate: number) => void;
+  onTrouble: (error: unknown) => void;
 }
 
 export class DeliveryRates {

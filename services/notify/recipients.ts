@@ -73,11 +73,11 @@ export interface Asked {
 
 export interface RecipientParts {
   /** Those of these users that there are. */
-  peopleOf(userIds: string[]): Promise<Person[]>;
+  peopleOf: (userIds: string[]) => Promise<Person[]>;
   /** Those of these ids that are closed (`suppressionId`). */
-  closed(ids: string[]): Promise<Set<string>>;
+  closed: (ids: string[]) => Promise<Set<string>>;
   hashSecret: string;
-  now(): number;
+  now: () => number;
 }
 
 /**

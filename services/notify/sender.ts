@@ -49,7 +49,7 @@ export interface SenderParts extends RecipientParts {
   pushAckMs: number;
   receiptAfterMs: number;
   /** The push service does not know this installation any more. */
-  dropPushToken(userId: string, token: string): Promise<void>;
+  dropPushToken: (userId: string, token: string) => Promise<void>;
 }
 
 type Sending = Extract<Next, { do: 'send' }>;
@@ -293,7 +293,7 @@ export class Sender {
         notificationId: notification.id,
         error,
       });
-      return { code: String(typeOf(error) ?? 'UNUSABLE'), permanent: true, unsure: false };
+      return { code: typeOf(error) ?? 'UNUSABLE', permanent: true, unsure: false };
     }
     try {
       const { providerMessageId } = await send(laneRules[lane].timeoutMs);
@@ -320,7 +320,7 @@ export class Sender {
     const { template, lane, expiresAt } = request;
     const { language, phone, email, pushToken } = recipient;
     const { providers, now } = this.#parts;
-    const asked = { template, language, data };
+    const wanted = { template, language, data };
     const send = <M>(list: readonly MessageProvider<M>[], message: M) => {
       const provider = list.find((candidate) => candidate.name === name);
       if (!provider) throw new Error(`There is no provider ${name}`);
@@ -330,15 +330,15 @@ export class Sender {
       case 'sms':
         return send(providers.sms, this.#smsFor(request, recipient, data));
       case 'whatsapp':
-        return send(providers.whatsapp, { to: phone ?? '', template: render({ ...asked, channel }) });
+        return send(providers.whatsapp, { to: phone ?? '', template: render({ ...wanted, channel }) });
       case 'email':
         return send(providers.email, {
-          ...render({ ...asked, channel }),
+          ...render({ ...wanted, channel }),
           to: email ?? '',
           notificationId: id,
         });
       case 'push': {
-        const shown = render({ ...asked, channel });
+        const shown = render({ ...wanted, channel });
         return send(providers.push, {
           ...shown,
           token: pushToken ?? '',
@@ -452,5 +452,7 @@ function failureOf(error: unknown): Extract<Outcome, { code: string }> {
   return { code, permanent, unsure: status === undefined && !permanent && code !== 'ECONNREFUSED' };
 }
 
-const typeOf = (error: unknown): unknown =>
-  typeof error === 'object' && error !== null && 'type' in error ? error.type : undefined;
+const typeOf = (error: unknown): string | undefined =>
+  typeof error === 'object' && error !== null && 'type' in error && typeof error.type === 'string'
+    ? error.type
+    : undefined;

@@ -46,21 +46,21 @@ export async function callers(calls: Calls) {
   throw new AppError('TRIP_LOST');
 }
 
-const events = {
+const listed = {
   permissions: 'internal',
   handler: async () => ({ events: [], next: '0', resync: false }),
 } as const;
-defineService({ name: 'admin', actions: { events } });
+defineService({ name: 'admin', actions: { events: listed } });
 // @ts-expect-error No such service in contracts/
 defineService({ name: 'notes', actions: {} });
 // @ts-expect-error The contract has an action that is missing here
 defineService({ name: 'admin', actions: {} });
 // @ts-expect-error An action that the contract does not have
-defineService({ name: 'admin', actions: { events, more: events } });
+defineService({ name: 'admin', actions: { events: listed, more: listed } });
 // @ts-expect-error Permissions are missing
-defineService({ name: 'admin', actions: { events: { handler: events.handler } } });
+defineService({ name: 'admin', actions: { events: { handler: listed.handler } } });
 // @ts-expect-error No such role
-defineService({ name: 'admin', actions: { events: { ...events, permissions: ['boss'] } } });
+defineService({ name: 'admin', actions: { events: { ...listed, permissions: ['boss'] } } });
 defineService({
   name: 'admin',
   // @ts-expect-error A result that breaks the contract
