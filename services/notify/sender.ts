@@ -275,9 +275,8 @@ export class Sender {
     const isTaken = 'messageId' in outcome;
     const apply = (progress: Progress) =>
       isTaken ? taken(progress, index, outcome.messageId, ended) : refused(progress, index, outcome, ended);
-    return this.#change(claim, (progress) => this.#settled(claim, apply(progress), known.recipient), {
-      ...(isTaken ? { taken: { provider, messageId: outcome.messageId } } : {}),
-    });
+    const message = isTaken ? { taken: { provider, messageId: outcome.messageId } } : {};
+    return this.#change(claim, (progress) => this.#settled(claim, apply(progress), known.recipient), message);
   }
 
   async #handOver(notification: Notification, step: Sending, known: Known): Promise<Outcome> {
