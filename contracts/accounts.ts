@@ -73,7 +73,7 @@ export const accounts = {
   actions: {
     requestOtp: {
       summary: 'Sends a code by SMS. The same answer for numbers that are known and that are not.',
-      errors: mayRefuse('PHONE_INVALID', 'OTP_RESEND_TOO_SOON', 'OTP_TOO_MANY'),
+      errors: mayRefuse('PHONE_INVALID', 'OTP_COUNTRY_REFUSED', 'OTP_RESEND_TOO_SOON', 'OTP_TOO_MANY'),
       params: z.object({ phone }),
       result: z.object({ expiresInS: z.number(), retryAfterS: z.number() }),
     },

@@ -27,6 +27,7 @@ export const errorCatalogue = {
   },
   OTP_RESEND_TOO_SOON: { status: 429, message: 'A code was sent a moment ago. Wait before you ask again.' },
   OTP_TOO_MANY: { status: 429, message: 'Too many codes were asked for. Try again later.' },
+  OTP_COUNTRY_REFUSED: { status: 403, message: 'Codes are not sent to numbers of this country.' },
   OTP_INVALID: { status: 401, message: 'The code is wrong or has expired.' },
   OTP_LOCKED: { status: 429, message: 'Too many wrong codes. Ask for a new one later.' },
   WRONG_PIN: { status: 403, message: 'The PIN is wrong.' },
@@ -63,6 +64,11 @@ export const errorCatalogue = {
   // SOS
   SOS_NOT_FOUND: { status: 404, message: 'There is no such alert.' },
   SOS_WRONG_STATE: { status: 409, message: 'The alert is not in a state that allows this step.' },
+
+  // Callbacks of providers
+  WEBHOOK_FORGED: { status: 403, message: 'This is not signed by whom it should come from.' },
+  WEBHOOK_TOO_OLD: { status: 403, message: 'What is told here was signed too long ago, or ahead of time.' },
+  WEBHOOK_UNREADABLE: { status: 400, message: 'The body is not what this provider sends.' },
 
   // Notifications
   TEMPLATE_UNKNOWN: { status: 404, message: 'There is no such message template.' },

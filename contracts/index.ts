@@ -8,6 +8,7 @@ import { notify, notifyLog } from './notify.ts';
 import { safety } from './safety.ts';
 import { sos, sosWorker } from './sos.ts';
 import { trips } from './trips.ts';
+import { webhooks } from './webhooks.ts';
 
 export const contracts = {
   accounts,
@@ -21,7 +22,7 @@ export const contracts = {
   'sos-worker': sosWorker,
   'sos-sender': none(),
   admin,
-  api: none(),
+  api: webhooks,
   gateway: none(),
   monitor: none(),
 };

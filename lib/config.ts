@@ -1,3 +1,4 @@
+import { createPublicKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { parseServiceAccount } from './providers/service-account.ts';
@@ -60,6 +61,20 @@ const lines = (text: string) =>
     .split('\n')
     .map((line) => line.trim())
     .filter(Boolean);
+/** Belongs to the key of the simulated SendGrid. */
+const developmentSendGridKey =
+  'MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEPoZoiVW4r3QHflqsCAdl3bkqgN0RMc9k6Ynfr6xhxLFoOpEuxs4CvmAovI0SoLE9CciLQcV1QW5aEmWMlxClHQ==';
+
+function isPublicKey(base64: string): boolean {
+  try {
+    return (
+      createPublicKey({ key: Buffer.from(base64, 'base64'), format: 'der', type: 'spki' }).type === 'public'
+    );
+  } catch {
+    return false;
+  }
+}
+
 /** More would only slow down the check of a forged token. */
 const mostSessionSecrets = 5;
 
@@ -128,7 +143,9 @@ function environmentSchema(production: boolean) {
     PUBLIC_URL: z
       .url()
       .optional()
-      .describe('How clients reach the API; http://localhost:API_PORT by default'),
+      .describe(
+        'How clients and providers reach the API, also what Twilio signs; http://localhost:API_PORT by default',
+      ),
     CORS_ORIGINS: list.describe(
       'Origins that browsers may call from, comma-separated; development lets any localhost in',
     ),
@@ -191,9 +208,29 @@ function environmentSchema(production: boolean) {
     OTP_RESEND_S: count(30).describe('Seconds between two codes for one number'),
     OTP_PER_NUMBER_PER_HOUR: count(production ? 6 : 60).describe('Codes an hour for one number'),
     OTP_PER_IP_PER_HOUR: count(production ? 30 : 100_000).describe('Codes an hour for one address'),
+    OTP_PER_PREFIX_PER_HOUR: count(production ? 300 : 100_000).describe(
+      'Codes an hour for numbers that begin alike (all but the last four digits); a code that is used does not count',
+    ),
+    OTP_PER_NETWORK_PER_HOUR: count(production ? 300 : 100_000).describe(
+      'Codes an hour for addresses of one network (IPv4 /24, IPv6 /64); a code that is used does not count',
+    ),
+    OTP_COUNTRIES: (production ? list : listOf('*'))
+      .refine(
+        (countries) => countries.every((country) => country === '*' || /^[A-Z]{2}$/.test(country)),
+        'must be ISO 3166 codes, or *',
+      )
+      .describe(
+        "Countries whose numbers are sent codes (ISO 3166), comma-separated; * is all of them, nothing is PHONE_REGION's alone",
+      ),
+    OTP_SPIKE_LEAST: count(200).describe(
+      'Codes in 10 minutes for one country that raise the alarm when few of them are used',
+    ),
     RATE_LIMIT_PER_USER: count(100).describe('REST requests a minute for each user'),
     RATE_LIMIT_PER_IP: count(production ? 60 : 100_000).describe(
       'REST requests a minute for each address, without a session',
+    ),
+    RATE_LIMIT_CALLBACKS: count(production ? 30_000 : 1_000_000).describe(
+      'Callbacks of providers a minute from each address',
     ),
     SHED_WHEN_LATE_MS: count(production ? 100 : 1000).describe(
       'A door whose event loop is late by so much, for a while, refuses everything but SOS and answers of safety checks',
@@ -403,6 +440,27 @@ function environmentSchema(production: boolean) {
     ONCALL_PHONE: own('+12025550199')
       .refine((value) => E164.test(value), 'must be a number in E.164')
       .describe('The number (E.164) that is called when nobody acknowledges an SOS'),
+    WHATSAPP_APP_SECRET: live(own('development-only')).describe(
+      "The Meta app's secret: signs what WhatsApp tells. A changed file is taken",
+    ),
+    WHATSAPP_VERIFY_TOKEN: live(own('development-only')).describe(
+      'What Meta is told to send when it asks whether the webhook is ours. A changed file is taken',
+    ),
+    SENDGRID_WEBHOOK_PUBLIC_KEY: live(
+      own(developmentSendGridKey).refine(isPublicKey, 'must be the key as SendGrid shows it (DER in base64)'),
+    ).describe(
+      "Checks what SendGrid tells: the signed event webhook's verification key. A changed file is taken",
+    ),
+    MSG91_WEBHOOK_SECRET: live(own('development-only')).describe(
+      'The header x-webhook-secret that MSG91 is told to send with its reports. A changed file is taken',
+    ),
+    SES_TOPIC_ARNS: own('arn:aws:sns:ap-south-1:000000000000:development-only')
+      .transform((value) => value.split(',').map((arn) => arn.trim()))
+      .refine(
+        (arns) => arns.every((arn) => /^arn:aws(-cn)?:sns:[a-z0-9-]+:\d{12}:[\w.-]+$/.test(arn)),
+        'must be ARNs of SNS topics',
+      )
+      .describe('SNS topics that SES tells of emails by, comma-separated; no other may speak'),
     SANDBOX_PROVIDERS: (production
       ? flag(false).refine((on) => !on, 'is for development only')
       : flag(true)

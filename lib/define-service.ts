@@ -29,6 +29,13 @@ export interface RestRoute {
   admits?: 'unverified' | 'ever';
   /** Takes any body as it comes: nothing that a client sends is a reason to refuse. For SOS alone. */
   neverRefuses?: boolean;
+  /**
+   * A provider's callback: there is no session, and the action gets `{url, headers, body}` as they came, since it knows who speaks by
+   * a signature over them. Its limit by address is one of its own. `signature`: the header that it is in, if it is in one.
+   */
+  callback?: { signature?: string; contentType?: 'application/x-www-form-urlencoded'; limitKb: number };
+  /** Success is answered with the result as plain text. */
+  plainText?: boolean;
 }
 
 interface ActionDefinition<This, A extends ActionName> {

@@ -4,7 +4,11 @@ import { AppError } from './errors.ts';
 import type { RedisConnection } from './redis-client.ts';
 
 /** Counts one use of `key`; refuses with the limiter's code and `retryAfterS` when the window is full. */
-export type RateLimit = (key: string) => Promise<void>;
+export interface RateLimit {
+  (key: string): Promise<void>;
+  /** Gives one use of `key` back. */
+  giveBack(key: string): Promise<void>;
+}
 
 /**
  * `points` uses in each window of `durationS`, counted in Redis for all processes. Without Redis each process
@@ -23,7 +27,7 @@ export function rateLimit(
     rejectIfRedisNotReady: true,
     insuranceLimiter: new RateLimiterMemory(common),
   });
-  return async (key) => {
+  const use = async (key: string) => {
     try {
       await limiter.consume(key);
     } catch (error) {
@@ -31,4 +35,10 @@ export function rateLimit(
       throw new AppError(code, { retryAfterS: Math.max(1, Math.ceil(error.msBeforeNext / 1000)) });
     }
   };
+  const giveBack = async (key: string) => {
+    // Below nothing used there is nothing to give: else whoever signs in often could ask without end
+    const used = await limiter.get(key);
+    if (used && used.consumedPoints > 0) await limiter.reward(key);
+  };
+  return Object.assign(use, { giveBack });
 }

@@ -19,6 +19,8 @@ import { sessions } from '../../mixins/sessions.ts';
 import { type Change, store } from '../../mixins/store.ts';
 import { type ContactsCache, contactsCache } from './contacts-cache.ts';
 import { type LoginCodes, loginCodes } from './login-codes.ts';
+import { countryOf } from './otp-defence.ts';
+import { type OtpWatch, otpWatch } from './otp-watch.ts';
 import { toE164 } from './phone.ts';
 
 interface UserRecord {
@@ -101,6 +103,7 @@ export default defineService({
   state: () => ({
     cardSweep: undefined as NodeJS.Timeout | undefined,
     codes: undefined as LoginCodes | undefined,
+    otpWatch: undefined as OtpWatch | undefined,
     pinTries: undefined as RateLimit | undefined,
     keptContacts: undefined as ContactsCache | undefined,
     keptSealer: undefined as Sealer | undefined,
@@ -198,6 +201,19 @@ export default defineService({
       if (!winner) throw new AppError('INTERNAL');
       return winner;
     },
+    /** Metrics and alarm. Whoever signs in does not wait for it, nor fail by it. */
+    async watchCodes(phone: string, what: 'requested' | 'used'): Promise<void> {
+      const country = countryOf(phone);
+      this.broker.metrics.increment('otp.total', { country, what });
+      try {
+        const spike = await this.otpWatch?.[what](country);
+        if (!spike) return;
+        this.broker.metrics.increment('otp.spikes.total', { country });
+        this.logger.error('Codes are asked for and not used: this looks like pumping', { country, ...spike });
+      } catch (error) {
+        this.logger.warn('Codes could not be counted', { error });
+      }
+    },
     /** Numbers in ADMIN_PHONES are super-admins also when they were known before. */
     async withCurrentRole(user: UserRecord, phone: string): Promise<UserRecord> {
       if (user.role === 'super-admin' || !this.config.adminPhones.includes(phone)) return user;
@@ -213,6 +229,7 @@ export default defineService({
         const phone = toE164(ctx.params.phone, this.config.phoneRegion);
         const code = await this.codes?.issue(phone, ctx.meta.ip ?? 'internal');
         if (!code) throw new AppError('UNAVAILABLE');
+        void this.watchCodes(phone, 'requested');
         const { otpTtlS, otpResendS } = this.config;
         await ctx.call('notify.send', {
           to: { phone },
@@ -233,6 +250,7 @@ export default defineService({
       async handler(ctx) {
         const phone = toE164(ctx.params.phone, this.config.phoneRegion);
         await this.codes?.use(phone, ctx.params.code);
+        void this.watchCodes(phone, 'used');
         const user = await this.withCurrentRole(await this.findOrCreate(phone, ctx.params.name), phone);
         const { token, expiresAt } = await this.sessions.create(user._id, user.role, user.version ?? 0);
         await this.cacheContacts(user);
@@ -419,6 +437,19 @@ export default defineService({
 
   async started() {
     this.codes = loginCodes(this.redis, this.config);
+    this.otpWatch = otpWatch(this.redis, { least: this.config.otpSpikeLeast });
+    this.broker.metrics.register({
+      type: 'counter',
+      name: 'otp.total',
+      labelNames: ['country', 'what'],
+      description: 'Sign-in codes that were asked for and used, by country of the number',
+    });
+    this.broker.metrics.register({
+      type: 'counter',
+      name: 'otp.spikes.total',
+      labelNames: ['country'],
+      description: 'Times that codes were asked for in numbers and not used',
+    });
     this.pinTries = rateLimit(this.redis, { name: 'pin', points: 5, durationS: 900, code: 'PIN_LOCKED' });
     this.sweepCards();
   },

@@ -1,6 +1,6 @@
 /**
  * The REST door: routes come from the `rest` of actions. Knows who calls, limits how often, answers errors with their
- * code. Owns no data; never passes on what an action has no contract for.
+ * code; takes the callbacks of providers. Owns no data; never passes on what an action has no contract for.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import helmet from 'helmet';
@@ -19,6 +19,7 @@ import type { Caller, Permission } from '../../lib/permissions.ts';
 import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import type { RedisConnection } from '../../lib/redis-client.ts';
 import { isHostile } from '../../lib/validate.ts';
+import { type SnsClient, snsClient } from '../../lib/webhooks/sns.ts';
 import { feedReader } from '../../mixins/feed-reader.ts';
 import { type Sessions, sessions } from '../../mixins/sessions.ts';
 import { type Shedding, shedding } from '../../mixins/shedding.ts';
@@ -26,6 +27,7 @@ import { docsRoutes } from './docs-routes.ts';
 import { EventStreams } from './event-streams.ts';
 import { letGo } from './let-go.ts';
 import { shedRequests } from './shed-requests.ts';
+import { callbackAction, webhookMetric, whatsappHandshake } from './webhooks.ts';
 
 /** What moleculer-web passes to its hooks, as far as it is used here. */
 interface Request extends IncomingMessage {
@@ -45,6 +47,7 @@ interface Door {
   sessions: Sessions;
   perUser: RateLimit;
   perIp: RateLimit;
+  perCaller: RateLimit;
   eventStreams: EventStreams;
   routes: { opts: { autoAliases?: boolean } }[];
   regenerateAutoAliases(route: unknown): void;
@@ -103,6 +106,26 @@ async function mergeAnything(this: Door, _ctx: Context, _route: unknown, req: Re
   req.$params = { ...params, via: 'rest', ...(key === undefined ? {} : { key }) };
 }
 
+/** How the outside wrote the address that it called: by PUBLIC_URL, since proxies change it on its way. */
+function outsideUrl({ publicUrl, trustedProxies }: Config, req: Request): string {
+  const forwarded = trustedProxies > 0 ? req.headers['x-forwarded-proto'] : undefined;
+  const base = publicUrl ?? `${forwarded === 'https' ? 'https' : 'http'}://${req.headers.host}`;
+  return base.replace(/\/$/, '') + req.originalUrl;
+}
+
+/** A callback as it came: whatever it is signed over. */
+async function passAsItCame(this: Door, _ctx: Context, _route: unknown, req: Request): Promise<void> {
+  const { limitKb = 0 } = req.$action?.rest?.callback ?? {};
+  const headers = Object.entries(req.headers).flatMap(([name, value]) =>
+    name.startsWith('x-') && typeof value === 'string' ? [[name, value] as const] : [],
+  );
+  req.$params = {
+    url: outsideUrl(this.config, req),
+    headers: Object.fromEntries(headers),
+    body: await readText(req, limitKb * 1024),
+  };
+}
+
 const bearerOf = (req: Request): string | undefined =>
   /^Bearer (\S+)$/i.exec(req.headers.authorization ?? '')?.[1];
 
@@ -110,6 +133,10 @@ async function authenticate(this: Door, ctx: Context, _route: unknown, req: Requ
   const ip = clientIp(req.socket.remoteAddress, req.headers['x-forwarded-for'], this.config.trustedProxies);
   ctx.meta.ip = ip;
   const { rest, permissions } = req.$action ?? {};
+  if (rest?.callback) {
+    await this.perCaller(ip);
+    return null;
+  }
   const token = bearerOf(req);
   if (rest?.admits) {
     const admitted = await this.sessions.admit(token);
@@ -136,10 +163,11 @@ function answerStatus(
   _res: ServerResponse,
   data: unknown,
 ): unknown {
-  const { status, location } = req.$action?.rest ?? {};
+  const { status, location, plainText } = req.$action?.rest ?? {};
   const meta = req.$ctx?.meta ?? {};
   if (data === null) meta.$statusCode = 204;
   else if (status) meta.$statusCode = status;
+  if (plainText) meta.$responseType = 'text/plain; charset=utf-8';
   if (location) {
     meta.$location = `/api/v1${location.replace(/:(\w+)/g, (_, field: string) => String(Reflect.get(Object(data), field)))}`;
   }
@@ -213,11 +241,12 @@ const gateway: Mixin<{ server: Server }> = {
 };
 
 /** Made before the door opens: its first request counts already. */
-const limits: Mixin<Pick<Door, 'perUser' | 'perIp'>> = {
+const limits: Mixin<Pick<Door, 'perUser' | 'perIp' | 'perCaller'>> = {
   created(this: Door & { redis: RedisConnection }) {
-    const { rateLimitPerUser, rateLimitPerIp } = this.config;
+    const { rateLimitPerUser, rateLimitPerIp, rateLimitCallbacks } = this.config;
     this.perUser = rateLimit(this.redis, { name: 'user', points: rateLimitPerUser, durationS: 60 });
     this.perIp = rateLimit(this.redis, { name: 'ip', points: rateLimitPerIp, durationS: 60 });
+    this.perCaller = rateLimit(this.redis, { name: 'callback', points: rateLimitCallbacks, durationS: 60 });
   },
 };
 
@@ -309,10 +338,22 @@ export default defineService({
         onAfterCall: answerStatus,
       },
       {
+        name: 'webhooks',
+        path: '/api/v1',
+        autoAliases: true,
+        whitelist: ['api.*'],
+        mappingPolicy: 'restrict',
+        mergeParams: false,
+        bodyParsers: false,
+        onBeforeCall: passAsItCame,
+        authentication: true,
+        onAfterCall: answerStatus,
+      },
+      {
         name: 'api',
         path: '/api/v1',
         autoAliases: true,
-        blacklist: ['sos.trigger'],
+        blacklist: ['sos.trigger', 'api.*'],
         mappingPolicy: 'restrict',
         mergeParams: false,
         bodyParsers: { json: { limit: `${config.bodyLimitKb}kb`, strict: true } },
@@ -356,7 +397,17 @@ export default defineService({
   // moleculer-web looks for this method by its name
   methods: { authenticate },
 
-  actions: {},
+  state: () => ({ sns: undefined as SnsClient | undefined }),
+
+  actions: {
+    twilioStatus: callbackAction('twilioStatus'),
+    twilioInbound: callbackAction('twilioInbound'),
+    whatsappHandshake,
+    whatsapp: callbackAction('whatsapp'),
+    sendgrid: callbackAction('sendgrid'),
+    msg91: callbackAction('msg91'),
+    ses: callbackAction('ses'),
+  },
 
   events: {
     'session.revoked': {
@@ -369,6 +420,8 @@ export default defineService({
 
   async started() {
     const { server, broker, config } = this;
+    this.sns = snsClient();
+    broker.metrics.register(webhookMetric);
     healthOf(broker).onDrain(() => letGo(server, config.drainGraceMs, finishWithinMs));
   },
 });

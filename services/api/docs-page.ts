@@ -118,7 +118,7 @@ function takes({ parameters = [], requestBody }: Operation): string {
       ` <span class="place">${p.in}</span>`,
     ),
   );
-  const body = requestBody?.content['application/json'].schema;
+  const body = requestBody?.content['application/json']?.schema;
   const fields = body ? (body.properties ? rows(body) : row('body', body, true)) : '';
   const all = listed.join('') + fields;
   return all === '' ? '<p class="none">Nothing.</p>' : table(all);
@@ -128,7 +128,7 @@ function answers({ responses }: Operation): string {
   return Object.entries(responses)
     .filter(([status]) => status.startsWith('2'))
     .map(([status, response]) => {
-      const schema = response.content?.['application/json'].schema;
+      const schema = response.content?.['application/json']?.schema;
       const code = `<b class="status">${status}</b>`;
       if (!schema) return `<p>${code} without a body</p>`;
       if (!schema.properties) return `<p>${code} ${typeOf(schema)}</p>`;
@@ -139,7 +139,7 @@ function answers({ responses }: Operation): string {
 
 const codesOf = ({ responses }: Operation): string[] =>
   Object.entries(responses).flatMap(([status, { content }]) =>
-    status.startsWith('2') ? [] : Object.keys(content?.['application/json'].examples ?? {}),
+    status.startsWith('2') ? [] : Object.keys(content?.['application/json']?.examples ?? {}),
   );
 
 function refusals(operation: Operation): string {

@@ -47,10 +47,12 @@ interface Media {
   examples?: Partial<Record<ErrorCode, { summary: string; value: unknown }>>;
 }
 
+type RequestType = 'application/json' | NonNullable<NonNullable<RestRoute['callback']>['contentType']>;
+
 export interface Response {
   description: string;
   headers?: Record<string, { description: string; schema: Schema }>;
-  content?: { 'application/json': Media };
+  content?: { 'application/json'?: Media; 'text/plain'?: Media };
 }
 
 export interface Operation {
@@ -60,7 +62,7 @@ export interface Operation {
   /** Any of these is enough; none at all means that anybody may. */
   security: { bearer: readonly string[] }[];
   parameters?: Parameter[];
-  requestBody?: { required: boolean; content: { 'application/json': Media } };
+  requestBody?: { required: boolean; content: Partial<Record<RequestType, Media>> };
   responses: Record<string, Response>;
 }
 
@@ -156,7 +158,9 @@ function doorCodes(
   permission: Permission,
   takes: { any: boolean; body: boolean },
 ): ErrorCode[] {
-  const { admits, neverRefuses = false } = route;
+  const { admits, neverRefuses = false, callback } = route;
+  if (callback)
+    return [...(takes.body ? (['PAYLOAD_TOO_LARGE'] as const) : []), 'RATE_LIMITED', 'UNAVAILABLE'];
   return [
     ...(takes.any && !neverRefuses ? (['VALIDATION'] as const) : []),
     ...(takes.body && !neverRefuses ? (['BAD_JSON'] as const) : []),
@@ -214,7 +218,7 @@ function successResponses(
     ...(route.location
       ? { headers: { Location: { description: 'Where it is', schema: { type: 'string' } } } }
       : {}),
-    content: { 'application/json': { schema } },
+    content: { [route.plainText ? 'text/plain' : 'application/json']: { schema } },
   };
   return responses;
 }
@@ -225,6 +229,19 @@ const pathParameters = (path: string): string[] =>
 function parameter(name: string, place: Parameter['in'], schema: Schema, required: boolean): Parameter {
   const { description: text, ...rest } = schema;
   return { name, in: place, required, ...(text === undefined ? {} : { description: text }), schema: rest };
+}
+
+/** What a provider sends: its own documents say what is in it, the header who it is from. */
+function callbackOf({ method, callback }: RestRoute): Pick<Operation, 'parameters' | 'requestBody'> {
+  const { signature, contentType = 'application/json' } = callback ?? {};
+  if (method === 'GET') return {};
+  return {
+    ...(signature ? { parameters: [parameter(signature, 'header', { type: 'string' }, true)] } : {}),
+    requestBody: {
+      required: true,
+      content: { [contentType]: { schema: { description: 'As the provider sends it' } } },
+    },
+  };
 }
 
 /** Where the parameters of an action are in a request: path, query, or what remains as the body. */
@@ -295,7 +312,9 @@ export function openApi(actions: readonly RegisteredAction[], contracts: Service
   );
   const paths: OpenApi['paths'] = {};
   for (const [index, { service, name, contract, rest, permissions }] of routes.entries()) {
-    const input = inputOf(rest, components.add(contract.params, 'input', `${service}.${name}.params`));
+    const input = rest.callback
+      ? callbackOf(rest)
+      : inputOf(rest, components.add(contract.params, 'input', `${service}.${name}.params`));
     const takes = { any: !isEmpty(input), body: input.requestBody !== undefined };
     const path = rest.path.replace(/:(\w+)/g, '{$1}');
     paths[path] = {

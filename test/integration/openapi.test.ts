@@ -117,7 +117,7 @@ describe('the description of the API', () => {
 
   const operation = (name: string): Operation => routes.find((route) => route.name === name)!.operation;
   const answerSchema = (name: string, status: string): z.ZodType =>
-    compile(document, operation(name).responses[status]!.content!['application/json'].schema);
+    compile(document, operation(name).responses[status]!.content!['application/json']!.schema);
 
   test('has exactly the routes of all services, each with its contract', () => {
     const registered = system.broker.registry
@@ -192,7 +192,7 @@ describe('the description of the API', () => {
     expect(nearby.security).not.toContainEqual({ bearer: ['rider'] });
     const backlog = operation('POST /trips/{id}/locations');
     expect(backlog.parameters?.map((p) => p.name)).toEqual(['id']);
-    const body = backlog.requestBody!.content['application/json'].schema;
+    const body = backlog.requestBody!.content['application/json']!.schema;
     expect([Object.keys(body.properties!), body.required]).toEqual([['updates'], ['updates']]);
     expect(operation('POST /auth/otp').security).toEqual([]);
     expect(operation('GET /me').security).toEqual([{ bearer: [] }]);
@@ -204,7 +204,7 @@ describe('the description of the API', () => {
       ['Idempotency-Key', 'header', false],
     ]);
     expect(sos.requestBody?.required).toBe(false);
-    expect(sos.requestBody?.content['application/json'].schema.required).toBeUndefined();
+    expect(sos.requestBody?.content['application/json']?.schema.required).toBeUndefined();
     const refusals = ['401', '413', '503'].map((status) => sos.responses[status]?.description);
     expect(refusals).toEqual(['UNAUTHENTICATED', 'PAYLOAD_TOO_LARGE', 'UNAVAILABLE']);
     expect(Object.keys(sos.responses)).toEqual(['202', '401', '413', '503', 'default']);
@@ -302,7 +302,7 @@ describe('the document of given actions', () => {
     expect(schemas['TestPart']?.required).toEqual(['size']);
     expect(schemas['TestPartInput']?.required).toBeUndefined();
     const { requestBody, responses } = document.paths['/things/{id}']!.put!;
-    expect(requestBody?.content['application/json'].schema.properties?.part).toEqual({
+    expect(requestBody?.content['application/json']?.schema.properties?.part).toEqual({
       $ref: '#/components/schemas/TestPartInput',
     });
     expect(Object.keys(responses)).toEqual(expect.arrayContaining(['200', '204', '403', '429']));
