@@ -18,7 +18,11 @@ const dataFor = (template: string): Record<string, string> =>
   Object.fromEntries(
     Object.entries(variablesOf(template)).map(([name, variable]) => [
       name,
-      variable.kind === 'choice' ? (Object.keys(variable.words)[0] ?? '') : samples[variable.kind],
+      name === 'vehicle'
+        ? 'Maruti Swift'
+        : variable.kind === 'choice'
+          ? (Object.keys(variable.words)[0] ?? '')
+          : samples[variable.kind],
     ]),
   );
 

@@ -356,6 +356,7 @@ function environmentSchema(production: boolean) {
         'sos-raised',
         'sos-over',
       ]
+        .flatMap((name) => ['en', 'hi'].map((language) => `${name.replaceAll('-', '_')}_v1_${language}`))
         .map((name, index) => `${name}:${String(index + 1).padStart(24, '0')}`)
         .join(','),
     )

@@ -154,7 +154,14 @@ function whatsapp(template: ReturnType<typeof find>, values: Record<string, stri
     const value = fitting[key] ?? '';
     return variables[key]?.kind === 'link' ? value : forWhatsApp(value);
   });
-  return { name: registered(name, version), language, variables: inOrder };
+  const code = Object.entries(variables).find(([, { kind }]) => kind === 'code')?.[0];
+  return {
+    name: registered(name, version),
+    language,
+    variables: inOrder,
+    // Templates of the category "authentication" have a button that copies the code
+    ...(code === undefined ? {} : { button: values[code] ?? '' }),
+  };
 }
 
 function email(template: ReturnType<typeof find>, values: Record<string, string>, language: Language) {

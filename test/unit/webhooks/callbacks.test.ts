@@ -321,7 +321,7 @@ describe("MSG91's callbacks", () => {
 });
 
 describe("SNS's messages", () => {
-  const options = { topicArns: [topicArn], keyAt: async () => certificateKey(), now: Date.now() };
+  const options = { topicArns: [topicArn], keyAt: async (_url: string) => certificateKey(), now: Date.now() };
   const refusal = (body: string, over: Partial<typeof options> = {}) =>
     verifySns({ body }, { ...options, ...over }).then(
       () => 'taken',
@@ -444,14 +444,12 @@ describe('any garbage', () => {
     fc
       .jsonValue()
       .map((value) => JSON.stringify([value, { requestId: value, report: [value], statuses: value }])),
-    fc
-      .jsonValue()
-      .map((value) =>
-        JSON.stringify({
-          object: 'whatsapp_business_account',
-          entry: [{ changes: [{ field: 'messages', value }] }],
-        }),
-      ),
+    fc.jsonValue().map((value) =>
+      JSON.stringify({
+        object: 'whatsapp_business_account',
+        entry: [{ changes: [{ field: 'messages', value }] }],
+      }),
+    ),
     fc.constantFrom('{"__proto__":{"x":1}}', '['.repeat(5000), 'a=1&a=2&__proto__=3&constructor=4'),
   );
   const readers = {
