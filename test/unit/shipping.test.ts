@@ -205,6 +205,9 @@ describe('compose.yaml', () => {
       EMAIL_FROM: 'rides@example.org',
       SES_CONFIGURATION_SET: 'events',
       ONCALL_PHONE: '+919811111111',
+      SENDGRID_WEBHOOK_PUBLIC_KEY:
+        'MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEDr2LjtURuePQzplybdC+u4CwrqDqBaWjcMMsTbhdbcwHBcepxo7yAQGhHPTnlvFYPAZFceEu/1FwCM/QmGUhA==',
+      SES_TOPIC_ARNS: 'arn:aws:sns:ap-south-1:123456789012:ses-events',
     };
     const given = environment((name) => required[name]);
     expect(Object.keys(given).filter((key) => !keys.has(key.replace(/_FILE$/, '')))).toEqual([]);
