@@ -40,7 +40,7 @@ const states = new Map<string, Receipt['state']>([
  */
 function verified({ url, headers, body }: Callback, authToken: string): URLSearchParams {
   const form = new URLSearchParams(body);
-  const fields: Record<string, string | string[]> = Object.create(null);
+  const fields = Object.create(null) as Record<string, string | string[]>;
   for (const name of new Set(form.keys())) {
     const values = form.getAll(name);
     fields[name] = values.length === 1 ? (values[0] ?? '') : values;

@@ -65,7 +65,7 @@ async function readFromSns({ config, sns, logger }: Door, callback: Callback, no
   const message = await verifySns(callback, {
     topicArns: config.sesTopicArns,
     sandboxOrigin: sandbox,
-    keyAt: sns.keyAt,
+    keyAt: (url) => sns.keyAt(url),
     now,
   });
   if (message.Type === 'Notification') return readSes(message, now);

@@ -30,7 +30,7 @@ export const dltMaxLength = 30;
  * Everything that moves the cursor, hides, or turns the direction of the text. The joiners U+200C and U+200D stay: Devanagari is
  * written with them.
  */
-const invisible = /(?![\u200C\u200D])[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u{FFFD}\u{FE00}-\u{FE0F}]/gu;
+const invisible = /(?![\u200C\u200D])[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Zl}\p{Zp}\p{Variation_Selector}\uFFFD]/gu;
 
 /** One line, one blank between words, and nothing that a screen does not show. */
 const oneLine = (value: string): string =>
@@ -49,7 +49,7 @@ const longestInput = 2000;
 const plainName = (value: string): string =>
   oneLine(
     oneLine(value)
-      .replace(/[^\p{L}\p{M}\p{Nd}\p{Zs}.,'’\u200C\u200D()&+-]/gu, ' ')
+      .replace(/[^\p{L}\p{M}\p{Nd}\p{Zs}.,'’()&+\-\u200C\u200D]/gu, ' ')
       // `evil.example` is a link in any message app
       .replace(/\.(?=[\p{L}\p{Nd}])/gu, '. ')
       .replace(/\p{Nd}(?:[\p{Zs}.()+-]*\p{Nd}){4,}/gu, ' '),

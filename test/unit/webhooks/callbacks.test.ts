@@ -190,7 +190,7 @@ describe("WhatsApp's callbacks", () => {
         'hub.mode': mode,
         'hub.verify_token': token,
         'hub.challenge': challenge,
-      })}`;
+      }).toString()}`;
     expect(whatsAppChallenge(url('subscribe', 'ours', '1158201444'), 'ours')).toBe('1158201444');
     for (const bad of [
       url('subscribe', 'other', '1158201444'),
