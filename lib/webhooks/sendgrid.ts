@@ -60,7 +60,7 @@ function suppressionOf({ email, event: kind, type }: Event): Suppression[] {
 }
 
 /** `publicKey` as SendGrid shows it: DER in base64. Throws where it is none. */
-export const sendGridKey = (publicKey: string) =>
+const sendGridKey = (publicKey: string) =>
   createPublicKey({ key: Buffer.from(publicKey, 'base64'), format: 'der', type: 'spki' });
 
 /** @throws WEBHOOK_FORGED, WEBHOOK_TOO_OLD, WEBHOOK_UNREADABLE */

@@ -5,10 +5,7 @@
  *
  * `{name}` stands for a value. In the OTP the code is the only run of 4 to 8 digits.
  */
-import type { Variable } from './variables.ts';
-
-export const languages = ['en', 'hi'] as const;
-export type Language = (typeof languages)[number];
+import type { Language, Variable } from './variables.ts';
 
 export interface EmailText {
   subject: string;
@@ -377,4 +374,3 @@ export const catalogue = {
 } as const satisfies Record<string, Record<number, Template>>;
 
 export type TemplateName = keyof typeof catalogue;
-export const templateNames = Object.keys(catalogue) as TemplateName[];

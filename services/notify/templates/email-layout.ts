@@ -1,4 +1,4 @@
-import type { Language } from './catalogue.ts';
+import type { Language } from './variables.ts';
 
 /** What an email says, as plain text. */
 export interface EmailParts {
@@ -24,7 +24,7 @@ const entities: Record<string, string> = {
   "'": '&#39;',
 };
 
-export const escapeHtml = (text: string): string =>
+const escapeHtml = (text: string): string =>
   text.replace(/[&<>"']/g, (character) => entities[character] ?? character);
 
 const font = `font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Noto Sans','Noto Sans Devanagari','Nirmala UI',Helvetica,Arial,sans-serif`;

@@ -4,11 +4,11 @@ import { AppError } from '../../../lib/errors.ts';
 import type { Channel, EmailMessage, PushMessage, WhatsAppMessage } from '../../../lib/providers/provider.ts';
 import { countSegments } from '../../../lib/providers/segments.ts';
 import type { SmsMessage } from '../../../lib/providers/sms.ts';
-import { catalogue, type Language, type Template, type TemplateName, templateNames } from './catalogue.ts';
+import { catalogue, type Template, type TemplateName } from './catalogue.ts';
 import { htmlOf, textOf } from './email-layout.ts';
-import { cut, dltMaxLength, mayBeCut, type Variable, valueFor } from './variables.ts';
+import { cut, dltMaxLength, type Language, mayBeCut, type Variable, valueFor } from './variables.ts';
 
-export { type Language, languages, type TemplateName, templateNames } from './catalogue.ts';
+export { type Language, languages } from './variables.ts';
 
 /** A template in one of its versions, `otp@1`: what is kept with a message that waits. */
 export type TemplateId = `${TemplateName}@${number}`;
@@ -46,7 +46,7 @@ export function newestTemplate(name: string): TemplateId {
 
 /** Every version that there is. */
 export const templateIds = (): TemplateId[] =>
-  templateNames.flatMap((name) =>
+  (Object.keys(catalogue) as TemplateName[]).flatMap((name) =>
     Object.keys(versionsOf(name)).map((version): TemplateId => `${name}@${Number(version)}`),
   );
 

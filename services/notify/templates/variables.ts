@@ -1,5 +1,8 @@
 /** What may stand in a template's place for a value, and how a value is made harmless for it. Pure. */
-import type { Language } from './catalogue.ts';
+
+/** What texts are written in. */
+export const languages = ['en', 'hi'] as const;
+export type Language = (typeof languages)[number];
 
 /** Words of each language. */
 type Words = Record<Language, string>;
