@@ -344,7 +344,9 @@ describe('an email', () => {
       const [data] = fc.sample(dataFor(template), 1);
       const { html } = render({ template, channel: 'email', language, data: data! });
       expect(html).toMatch(new RegExp(`^<!DOCTYPE html>\\s<html lang="${language}"`));
-      expect(html).not.toMatch(/src=|url\(|@import|<link|<form/i);
+      const loading = [...tagsOf(html), /<style>[^<]*/.exec(html)?.[0]].join('\n');
+      expect(loading).toContain('<style>');
+      expect(loading).not.toMatch(/src=|url\(|@import|<link|<form/i);
       expect(html).toContain('width=device-width');
       expect(html).toContain('prefers-color-scheme:dark');
       // Gmail cuts beyond 102 KB
