@@ -31,12 +31,19 @@ export function followSwitches(target: RedisTarget, connection: Redis): void {
     watches.set(key, watch);
     watch.listeners = target.nodes.map((node) => listenTo(node, target, watch));
   });
-  connection.on('end', () => {
+  const leave = () => {
     const watch = watches.get(key);
     if (!watch?.connections.delete(connection) || watch.connections.size > 0) return;
     watches.delete(key);
     for (const listener of watch.listeners) listener.disconnect();
-  });
+  };
+  connection.on('end', leave);
+  const disconnect = connection.disconnect.bind(connection);
+  // One that is between two attempts to connect ends without a word (ioredis 5.11)
+  connection.disconnect = (reconnect) => {
+    disconnect(reconnect);
+    if (!reconnect) leave();
+  };
 }
 
 function listenTo(node: RedisTarget['nodes'][number], target: RedisTarget, watch: Watch): Redis {

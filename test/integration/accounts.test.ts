@@ -352,6 +352,7 @@ describe('the profile', () => {
       phone: user.phone,
       emergencyContacts: [],
       preferences: { language: 'hi', timeZone: 'Asia/Kolkata', channels: ['sms'], quietHours: null },
+      email: null,
       hasPin: false,
       driver: null,
       createdAt: expect.any(String),

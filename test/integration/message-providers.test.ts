@@ -23,7 +23,7 @@ const patient = { timeoutMs: 20_000 };
 const sms: SmsMessage = {
   to: '+919800000001',
   body: 'Your code is 482915',
-  template: { name: 'otp', variables: { code: '482915' } },
+  template: { name: 'otp_v1_en', variables: { code: '482915' } },
 };
 const whatsApp: WhatsAppMessage = {
   to: '+919800000001',

@@ -68,7 +68,7 @@ async function send(name: Name, notificationId = 'ntf_1', to = 'asha@example.org
   };
   const sent =
     provider.channel === 'sms'
-      ? { ...message, template: { name: 'otp', variables: { code: '1' } } }
+      ? { ...message, template: { name: 'otp_v1_en', variables: { code: '1' } } }
       : message;
   return (await provider.send(sent as never, patient)).providerMessageId;
 }
