@@ -76,8 +76,9 @@ interface Simulator {
 
 async function startSimulator(stops: AsyncDisposableStack): Promise<Simulator> {
   const args = ['bin/providers.ts', '--latency-ms', String(latencyMs), '--max-messages', '200000'];
-  const { line: url, child, stop } = await spawnAnnounced([...nodeOptions, ...args]);
-  stops.defer(stop);
+  const program = await spawnAnnounced([...nodeOptions, ...args]);
+  stops.defer(() => program.stop());
+  const { line: url, child } = program;
   for (const provider of providers) {
     const script = { kind: 'flaky', share: errorShare };
     const answer = await fetch(`${url}/scripts`, {
@@ -223,8 +224,9 @@ async function startPlain(
   const file = join(import.meta.dirname, '../support/bench/notify-baseline.ts');
   const worker = await spawnAnnounced([...nodeOptions, file, redisUrl, simulator.url]);
   stops.defer(() => worker.stop());
-  const { queue, close } = bullOn<BaselineMessage>(notifyBaselineQueue, redisUrl);
-  stops.defer(close);
+  const bull = bullOn<BaselineMessage>(notifyBaselineQueue, redisUrl);
+  stops.defer(() => bull.close());
+  const { queue } = bull;
   const failed = new Map<string, number>();
   return {
     async send(n) {
