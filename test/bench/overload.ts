@@ -22,7 +22,7 @@ import {
 import { eventually } from '../support/eventually.ts';
 import { startNats } from '../support/nats.ts';
 import { type RoleProcess, startRoles } from '../support/process.ts';
-import { startTestRedis } from '../support/redis.ts';
+import { startSingle } from '../support/redis-topology.ts';
 import { Durations, type Percentiles } from '../support/simulate/meter.ts';
 
 const fleet = {
@@ -161,9 +161,10 @@ const overload: Bench = async ({ quick }) => {
   const [calibrateMs, floodMs, baselineMs] = quick ? [2000, 4000, 3000] : [4000, 15_000, 8000];
   const stops: (() => Promise<unknown>)[] = [];
   try {
-    const redis = await startTestRedis();
+    // As production has them (docs/running-in-production.md): the two share a disk here
+    const redis = await startSingle();
     stops.push(() => redis.stop());
-    const sosRedis = await startTestRedis();
+    const sosRedis = await startSingle({ appendfsync: 'always' });
     stops.push(() => sosRedis.stop());
     const nats = await startNats();
     stops.push(() => nats.stop());
@@ -210,7 +211,7 @@ const overload: Bench = async ({ quick }) => {
       people.push(user);
     }
 
-    const connection = sosRedis.connect();
+    const connection = sosRedis.connect(sosRedis.ports[0] ?? 0);
     const measure = async (
       at: Doors,
       looks: [RoleProcess, RoleProcess],
