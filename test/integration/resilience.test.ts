@@ -137,7 +137,9 @@ describe('what moleculer.config.ts claims, over NATS', () => {
 
     behave = () => Promise.resolve(null);
     expect(await call('logout')).toBe('ok');
-    await eventually(async () => expect(await call('setPushToken', token)).toBe('ok'), 10_000);
-    for (let n = 0; n < 30; n++) expect(await call('setPushToken', token)).toBe('ok');
+    // In a row, so that it is closed and not on trial; on a busy machine a node may be out of sight for a moment
+    await eventually(async () => {
+      for (let n = 0; n < 30; n++) expect(await call('setPushToken', token)).toBe('ok');
+    }, 15_000);
   }, 30_000);
 });
