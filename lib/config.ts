@@ -5,7 +5,7 @@ import { parseServiceAccount } from './providers/service-account.ts';
 import { parseRedisUrl } from './redis-url.ts';
 import { parseSealKeys, type SealKey } from './sealed.ts';
 import { Secret, type SecretFile } from './secret.ts';
-import { DEVELOPMENT_SERVICE_ACCOUNT } from './standins/development-keys.ts';
+import { DEVELOPMENT_SENDGRID_WEBHOOK, DEVELOPMENT_SERVICE_ACCOUNT } from './standins/development-keys.ts';
 
 /** Thrown once with every bad key, each with what is wrong, never with its value. */
 export class ConfigError extends Error {
@@ -61,10 +61,6 @@ const lines = (text: string) =>
     .split('\n')
     .map((line) => line.trim())
     .filter(Boolean);
-/** Belongs to the key of the simulated SendGrid. */
-const developmentSendGridKey =
-  'MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEPoZoiVW4r3QHflqsCAdl3bkqgN0RMc9k6Ynfr6xhxLFoOpEuxs4CvmAovI0SoLE9CciLQcV1QW5aEmWMlxClHQ==';
-
 function isPublicKey(base64: string): boolean {
   try {
     return (
@@ -448,7 +444,10 @@ function environmentSchema(production: boolean) {
       'What Meta is told to send when it asks whether the webhook is ours. A changed file is taken',
     ),
     SENDGRID_WEBHOOK_PUBLIC_KEY: live(
-      own(developmentSendGridKey).refine(isPublicKey, 'must be the key as SendGrid shows it (DER in base64)'),
+      own(DEVELOPMENT_SENDGRID_WEBHOOK.publicKey).refine(
+        isPublicKey,
+        'must be the key as SendGrid shows it (DER in base64)',
+      ),
     ).describe(
       "Checks what SendGrid tells: the signed event webhook's verification key. A changed file is taken",
     ),

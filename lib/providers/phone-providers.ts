@@ -39,7 +39,11 @@ export function createPhoneProviders(config: Config, statusCallback?: string): P
       }),
       createMsg91Sms({
         authKey: config.msg91AuthKey,
-        templates: { ...config.msg91TemplateIds, [SOS_TEMPLATE]: config.msg91SosTemplateId },
+        templates: {
+          ...config.msg91TemplateIds,
+          [SOS_TEMPLATE]: config.msg91SosTemplateId,
+          ...given(SOS_OVER_TEMPLATE, config.msg91TemplateIds['sos_over_v1_en']),
+        },
         ...given('senderId', config.msg91SenderId),
         ...given('baseUrl', config.msg91BaseUrl),
       }),

@@ -4,17 +4,7 @@
  * Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
-import type { IncomingHttpHeaders } from 'node:http';
-
-/** A request as it was sent: `path` still encoded. */
-export interface SignedRequest {
-  method: string;
-  path: string;
-  query: URLSearchParams;
-  headers: IncomingHttpHeaders;
-  body: string;
-  now: Date;
-}
+import type { ProviderRequest } from './protocol.ts';
 
 export interface AwsCredentials {
   accessKeyId: string;
@@ -38,7 +28,7 @@ const MAX_SKEW_MS = 5 * 60_000;
 
 /** What is wrong with a request's signature for `service`; undefined when nothing is. */
 export function problemOf(
-  request: SignedRequest,
+  request: ProviderRequest,
   { accessKeyId, secretAccessKey }: AwsCredentials,
   service: string,
 ): SignatureProblem | undefined {
@@ -66,7 +56,7 @@ export function problemOf(
 /** AWS wants the host and every header of its own signed. */
 const signsEnough = (signedHeaders: string) => signedHeaders.split(';').includes('host');
 
-function canonical({ method, path, query, headers, body }: SignedRequest, signedHeaders: string): string {
+function canonical({ method, path, query, headers, body }: ProviderRequest, signedHeaders: string): string {
   const headerLines = signedHeaders
     .split(';')
     .map(

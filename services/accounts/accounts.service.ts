@@ -412,7 +412,7 @@ export default defineService({
         const { userId: _id, token } = ctx.params;
         const dropped = await this.store.update(
           { _id, 'pushToken.token': token },
-          { $set: { pushToken: null }, $inc: { version: 1 } },
+          { $set: { pushToken: null, cardPending: true }, $inc: { version: 1 } },
         );
         if (dropped > 0) this.logger.info('A dead push token was dropped', { userId: _id });
         return null;

@@ -399,15 +399,19 @@ export default defineService({
           .catch((error: unknown) => logger.warn('Open links could not be checked', { error })),
       ]).finally(() => (this.sweeping = false));
     }, changesCheckMs);
-    const catchUp = setInterval(() => {
+    const countDelivered = () => {
       metrics.increment('gateway.delivered.total', {}, delivered);
       delivered = 0;
+    };
+    const catchUp = setInterval(() => {
+      countDelivered();
       fanout
         .catchUp()
         .catch((error: unknown) => logger.warn('Whether updates are missing could not be asked', { error }));
     }, catchUpMs);
     this.closers.push(
       () => clearInterval(catchUp),
+      countDelivered,
       () => subscriber.disconnect(),
     );
     const alerts = connectSubscriber(broker, 'sos');

@@ -239,14 +239,22 @@ export default defineService({
         const { records, sender } = this.parts();
         const { receipts } = ctx.params;
         const owners = await records.ownersOf(receipts);
-        for (const [index, receipt] of receipts.entries()) {
+        const known = receipts.flatMap((receipt, index) => {
           const id = owners[index] ?? null;
-          const { provider, providerMessageId, state, code } = receipt;
+          const { provider } = receipt;
           this.broker.metrics.increment('notify.receipts.total', { provider, found: String(id !== null) });
-          if (id === null) continue;
-          const lane = await sender.receipt(id, { provider, providerMessageId, state, code });
-          if (lane) this.bringOn(lane, id);
-        }
+          return id === null ? [] : [{ id, receipt }];
+        });
+        // A thousand may come at once: only those of one notification go one after the other
+        await Promise.all(
+          [...Map.groupBy(known, ({ id }) => id)].map(async ([id, ofOne]) => {
+            for (const { receipt } of ofOne) {
+              const { provider, providerMessageId, state, code } = receipt;
+              const lane = await sender.receipt(id, { provider, providerMessageId, state, code });
+              if (lane) this.bringOn(lane, id);
+            }
+          }),
+        );
         return null;
       },
     },

@@ -3,6 +3,7 @@
  * app, which rings on a phone that lies face down.
  */
 import type { CallOptions } from '../../lib/providers/deadline.ts';
+import { SOS_OVER_TEMPLATE, SOS_TEMPLATE } from '../../lib/providers/phone-providers.ts';
 import type { Channel, MessageProvider, PushMessage, WhatsAppMessage } from '../../lib/providers/provider.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { SmsMessage, SmsProvider } from '../../lib/providers/sms.ts';
@@ -27,22 +28,22 @@ export const waysOf = ({ sms, whatsapp, push }: Pick<SosProviders, 'sms' | 'what
   push: push.map(byPush) as readonly Way[],
 });
 
-/** By WhatsApp: its template has our template's name with underscores, and its values in their order. */
+/** What is registered with Meta for an SOS, as services/notify/templates has it: the name, and which values it takes in which order. */
+const registered = new Map([
+  [SOS_TEMPLATE, { name: 'sos_raised_v1', takes: ['name', 'link'] }],
+  [SOS_OVER_TEMPLATE, { name: 'sos_over_v1', takes: ['name'] }],
+]);
+
+/** By WhatsApp. */
 const byWhatsApp = (provider: MessageProvider<WhatsAppMessage>): Way => ({
   name: provider.name,
   channel: provider.channel,
-  send: ({ to, template }, options) =>
-    provider.send(
-      {
-        to,
-        template: {
-          name: template.name.replaceAll('-', '_'),
-          language: 'en',
-          variables: Object.values(template.variables),
-        },
-      },
-      options,
-    ),
+  async send({ to, template }, options) {
+    const known = registered.get(template.name);
+    if (!known) throw new ProviderError({ provider: provider.name, code: 'NO_TEMPLATE', permanent: true });
+    const variables = known.takes.map((name) => template.variables[name] ?? '');
+    return provider.send({ to, template: { name: known.name, language: 'en', variables } }, options);
+  },
 });
 
 /** After an hour a push message is no longer worth bringing: the texts are there. */
@@ -55,7 +56,7 @@ const byPush = (provider: MessageProvider<PushMessage>): Way => ({
   async send({ devices, body, template }, options) {
     const { name = '', link } = template.variables;
     const push = {
-      title: template.name === 'sos-over' ? `The SOS of ${name} is over` : `SOS: ${name} needs help`,
+      title: template.name === SOS_OVER_TEMPLATE ? `The SOS of ${name} is over` : `SOS: ${name} needs help`,
       body,
       data: { kind: template.name, ...(link === undefined ? {} : { link }) },
       priority: 'high' as const,

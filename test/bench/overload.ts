@@ -51,13 +51,16 @@ async function startProviders(): Promise<{ url: string; child: ChildProcess }> {
   throw new Error('The provider simulator did not start');
 }
 
-async function flood(order: FloodOrder): Promise<FloodOutcome> {
+/** `onUp` is called when everybody is connected and the flood begins. */
+async function flood(order: FloodOrder, onUp = () => {}): Promise<FloodOutcome> {
   const args = [...node, 'test/support/bench/flood.ts', JSON.stringify(order)];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let text = '';
-  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
-  await once(child, 'close');
-  return JSON.parse(text) as FloodOutcome;
+  let last = '';
+  for await (const line of createInterface(child.stdout)) {
+    if (last === '') onUp();
+    last = line;
+  }
+  return JSON.parse(last) as FloodOutcome;
 }
 
 interface Raised {
@@ -221,9 +224,10 @@ const overload: Bench = async ({ quick }) => {
       const sockets = await Promise.all(people.map(({ token }) => connectSocket(at, token)));
       try {
         await Promise.all(looks.map(lateOf));
-        const flooding = flood({ ...at, drivers: driving, forMs: forMs + 1000, perS });
-        // The flood is up by then
-        await new Promise((resolve) => setTimeout(resolve, 1000));
+        const { promise: isUp, resolve: onUp } = Promise.withResolvers<void>();
+        const flooding = flood({ ...at, drivers: driving, forMs, perS }, onUp);
+        // One that ends before it has begun says why
+        await Promise.race([isUp, flooding]);
         const raised = await raiseAlerts(at, people, sockets, forMs);
         const [apiLateP99Ms = Number.NaN, gatewayLateP99Ms = Number.NaN] = await Promise.all(
           looks.map(lateOf),

@@ -1,6 +1,6 @@
 /**
  * A process that floods the doors with locations and codes, or finds out how much of them is taken. Reads one JSON object
- * (`FloodOrder`) from its argument, writes one (`FloodOutcome`) when it is done, and ends by itself.
+ * (`FloodOrder`) from its argument, writes a line when the flood begins and one object (`FloodOutcome`) when it is done, and ends by itself.
  */
 import { Agent, request } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -79,6 +79,8 @@ const lines = await Promise.all(
     return { socket, tripId };
   }),
 );
+// Whoever measures something beside the flood begins now
+process.stdout.write('up\n');
 const line = (n: number) => lines[n % lines.length] ?? Promise.reject(new Error('no drivers'));
 const location = async (n: number) => {
   const { socket, tripId } = await line(n);

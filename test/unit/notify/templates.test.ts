@@ -1,6 +1,7 @@
 /** Every template, on every channel and in every language: the rules that hold for all of them, whatever the values are. */
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
+import { loadConfig } from '../../../lib/config.ts';
 import type { Channel } from '../../../lib/providers/provider.ts';
 import { countSegments } from '../../../lib/providers/segments.ts';
 import { catalogue, type Template, type Texts } from '../../../services/notify/templates/catalogue.ts';
@@ -383,4 +384,18 @@ test('R4 cutting keeps whole letters, and never more than it may', () => {
   );
   expect(cut('क्षमा', 2)).toBe('');
   expect(cut('👩‍👩‍👧‍👦 Rao', 12)).toBe('👩‍👩‍👧‍👦');
+});
+
+test("R4.2 each text is registered with development's MSG91, for an SOS and its end too", () => {
+  const { msg91TemplateIds } = loadConfig({ NODE_ENV: 'test' });
+  const names = everyText.map(([template, language]) => {
+    const data = Object.fromEntries(
+      Object.entries(variablesOf(template)).map(([name, variable]) => [
+        name,
+        fc.sample(valueOf(variable), { numRuns: 1, seed: 1 })[0] ?? '',
+      ]),
+    );
+    return render({ template, channel: 'sms', language, data }).template.name;
+  });
+  expect(Object.keys(msg91TemplateIds).toSorted()).toEqual(names.toSorted());
 });

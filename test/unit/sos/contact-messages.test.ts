@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { ProviderError } from '../../../lib/providers/provider-error.ts';
 import { createSealer } from '../../../lib/sealed.ts';
+import { render } from '../../../services/notify/templates/index.ts';
 import {
   attempt,
   claimed,
@@ -172,13 +173,16 @@ describe('ways to a contact', () => {
       ['twilio', 'sms'],
       ['whatsapp', 'whatsapp'],
     ]);
-    await texts[1]?.send({ ...raised, template: { ...raised.template, name: 'sos-over' } }, options);
-    expect(calls).toEqual([
-      {
-        to: raised.to,
-        template: { name: 'sos_over', language: 'en', variables: ['Asha', 'here', 'https://x'] },
-      },
-    ]);
+    const over = { ...raised, template: { name: 'sos-over', variables: { name: 'Asha' } } };
+    for (const one of [raised, over]) await texts[1]?.send(one, options);
+    // To the letter what is registered
+    const asRegistered = (template: string) =>
+      render({ template, channel: 'whatsapp', language: 'en', data: { name: 'Asha', link: 'https://x' } });
+    expect(calls).toEqual(
+      ['sos-raised', 'sos-over'].map((name) => ({ to: raised.to, template: asRegistered(name) })),
+    );
+    const unregistered = { ...raised, template: { name: 'other', variables: {} } };
+    await expect(texts[1]?.send(unregistered, options)).rejects.toMatchObject({ code: 'NO_TEMPLATE' });
   });
 
   test('+ a push message goes to all devices; one that takes it is enough', async () => {
