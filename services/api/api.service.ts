@@ -234,10 +234,18 @@ function streamEvents(this: Door, req: Request, res: ServerResponse): Promise<vo
   });
 }
 
-/** moleculer-web, its own management actions switched off. */
+/**
+ * moleculer-web, its own management actions switched off. Every request is a call of its `rest`: a bulkhead there would have
+ * an SOS wait behind whatever is slow. The actions that it calls have theirs.
+ */
 const gateway: Mixin<{ server: Server }> = {
   mixins: [ApiGateway],
-  actions: { listAliases: false, addRoute: false, removeRoute: false },
+  actions: {
+    rest: { bulkhead: { enabled: false } },
+    listAliases: false,
+    addRoute: false,
+    removeRoute: false,
+  },
 };
 
 /** Made before the door opens: its first request counts already. */

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Service } from 'moleculer';
 import type { Server } from 'socket.io';
+import type { Sessions } from '../../mixins/sessions.ts';
 import type { Shedding } from '../../mixins/shedding.ts';
 import { activeTrip, aracaju, connectSocket, request } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
@@ -57,6 +58,32 @@ describe('+ everything else sheds load before an SOS does', () => {
     expect((await request(system, 'GET', `/api/v1/trips/${tripId}`, { token: rider.token })).status).toBe(
       200,
     );
+  });
+
+  test('an SOS does not wait for requests that are under way, however many', async () => {
+    const { rider, tripId } = await activeTrip(system);
+    const { sessions } = system.broker.getLocalService('api') as Service & { sessions: Sessions };
+    const { resolve } = sessions;
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    let held = 0;
+    sessions.resolve = async (token) => {
+      held++;
+      await released;
+      return resolve.call(sessions, token);
+    };
+    // More than a bulkhead lets through at once
+    const waiting = Array.from({ length: 250 }, () =>
+      request(system, 'GET', '/api/v1/me', { token: rider.token }),
+    );
+    try {
+      await eventually(() => expect(held).toBe(waiting.length));
+      const raised = await request(system, 'POST', '/api/v1/sos', { token: rider.token, body: { tripId } });
+      expect(raised.status).toBe(202);
+    } finally {
+      sessions.resolve = resolve;
+      release();
+      await Promise.all(waiting);
+    }
   });
 
   test('a late socket door refuses all but SOS and answers of safety checks, by name', async () => {
