@@ -1,7 +1,7 @@
 /** `npm run templates -- preview [FOLDER]` writes every email, in each language, as a page to look at, and prints the short texts. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { languages, render, templateIds, variablesOf } from '../services/notify/templates/index.ts';
+import { languages, render, templateIds, variablesOf } from '../lib/templates/index.ts';
 
 /** Values to look at, by the kind of variable; a choice takes its first. */
 const samples = {

@@ -10,6 +10,7 @@ import { AppError } from '../../lib/errors.ts';
 import { keyedHash } from '../../lib/pins.ts';
 import { createMessageProviders } from '../../lib/providers/index.ts';
 import { sealerOf } from '../../lib/sealed.ts';
+import { newestTemplate, render } from '../../lib/templates/index.ts';
 import { type Jobs, queue } from '../../mixins/queue.ts';
 import { redis } from '../../mixins/redis.ts';
 import { store } from '../../mixins/store.ts';
@@ -22,7 +23,6 @@ import { suppressionId } from './recipients.ts';
 import { leaseMs, NotificationRecords } from './records.ts';
 import { registerMetrics } from './report.ts';
 import { Sender } from './sender.ts';
-import { newestTemplate, render } from './templates/index.ts';
 import { Slots } from './turns.ts';
 
 type Sending = z.input<typeof notify.actions.send.params>;

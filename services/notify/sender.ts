@@ -10,6 +10,7 @@ import type { Channel, MessageProvider, MessageProviderName } from '../../lib/pr
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { SmsMessage, SmsProvider } from '../../lib/providers/sms.ts';
 import type { Sealer } from '../../lib/sealed.ts';
+import { render } from '../../lib/templates/index.ts';
 import {
   type Attempt,
   acknowledged,
@@ -33,7 +34,6 @@ import { type Recipient, type RecipientParts, recipientsOf } from './recipients.
 import type { NotificationRecords } from './records.ts';
 import { type ReportParts, report } from './report.ts';
 import { claimLastsMs, laneRules, type Next, next, type View } from './routing.ts';
-import { render } from './templates/index.ts';
 import type { Slots } from './turns.ts';
 
 export interface SenderParts extends RecipientParts {

@@ -28,7 +28,7 @@ export const waysOf = ({ sms, whatsapp, push }: Pick<SosProviders, 'sms' | 'what
   push: push.map(byPush) as readonly Way[],
 });
 
-/** What is registered with Meta for an SOS, as services/notify/templates has it: the name, and which values it takes in which order. */
+/** What is registered with Meta for an SOS, as lib/templates has it: the name, and which values it takes in which order. */
 const registered = new Map([
   [SOS_TEMPLATE, { name: 'sos_raised_v1', takes: ['name', 'link'] }],
   [SOS_OVER_TEMPLATE, { name: 'sos_over_v1', takes: ['name'] }],

@@ -10,7 +10,7 @@ import { loggerOptions } from '../../lib/logger.ts';
 import { metricsText } from '../../lib/metrics.ts';
 import { cleanText, redact } from '../../lib/redact.ts';
 import { issueToken } from '../../lib/session-token.ts';
-import { render } from '../../services/notify/templates/index.ts';
+import { render } from '../../lib/templates/index.ts';
 import { alertIdOf } from '../../services/sos/read-press.ts';
 import { makeBroker } from '../support/broker.ts';
 

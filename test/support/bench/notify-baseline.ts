@@ -5,7 +5,7 @@
 import { loadConfig } from '../../../lib/config.ts';
 import { createMessageProviders, type MessageProviders } from '../../../lib/providers/index.ts';
 import type { Channel, MessageProvider } from '../../../lib/providers/provider.ts';
-import { render } from '../../../services/notify/templates/index.ts';
+import { render } from '../../../lib/templates/index.ts';
 import { bullOn } from './sos-baseline.ts';
 
 export const notifyBaselineQueue = 'baseline-notify';

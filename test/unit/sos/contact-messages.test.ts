@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { ProviderError } from '../../../lib/providers/provider-error.ts';
 import { createSealer } from '../../../lib/sealed.ts';
-import { render } from '../../../services/notify/templates/index.ts';
+import { render } from '../../../lib/templates/index.ts';
 import {
   attempt,
   claimed,

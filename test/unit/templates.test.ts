@@ -1,10 +1,10 @@
 /** Every template, on every channel and in every language: the rules that hold for all of them, whatever the values are. */
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { loadConfig } from '../../../lib/config.ts';
-import type { Channel } from '../../../lib/providers/provider.ts';
-import { countSegments } from '../../../lib/providers/segments.ts';
-import { catalogue, type Template, type Texts } from '../../../services/notify/templates/catalogue.ts';
+import { loadConfig } from '../../lib/config.ts';
+import type { Channel } from '../../lib/providers/provider.ts';
+import { countSegments } from '../../lib/providers/segments.ts';
+import { catalogue, type Template, type Texts } from '../../lib/templates/catalogue.ts';
 import {
   languages,
   newestTemplate,
@@ -12,8 +12,8 @@ import {
   type TemplateId,
   templateIds,
   variablesOf,
-} from '../../../services/notify/templates/index.ts';
-import { cut, type Variable } from '../../../services/notify/templates/variables.ts';
+} from '../../lib/templates/index.ts';
+import { cut, type Variable } from '../../lib/templates/variables.ts';
 
 const channels: Channel[] = ['sms', 'whatsapp', 'email', 'push'];
 const everyText = templateIds().flatMap((template) =>

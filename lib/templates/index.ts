@@ -1,9 +1,9 @@
 /** Templates made into messages: per channel and language, checked, cut to fit and escaped. Pure. */
 
-import { AppError } from '../../../lib/errors.ts';
-import type { Channel, EmailMessage, PushMessage, WhatsAppMessage } from '../../../lib/providers/provider.ts';
-import { countSegments } from '../../../lib/providers/segments.ts';
-import type { SmsMessage } from '../../../lib/providers/sms.ts';
+import { AppError } from '../errors.ts';
+import type { Channel, EmailMessage, PushMessage, WhatsAppMessage } from '../providers/provider.ts';
+import { countSegments } from '../providers/segments.ts';
+import type { SmsMessage } from '../providers/sms.ts';
 import { catalogue, type Template, type TemplateName } from './catalogue.ts';
 import { htmlOf, textOf } from './email-layout.ts';
 import { cut, dltMaxLength, type Language, mayBeCut, type Variable, valueFor } from './variables.ts';
