@@ -157,6 +157,7 @@ export const accounts = {
         contacts: z.string(),
         pin: z.string().nullable(),
         duressPin: z.string().nullable(),
+        language: preferences.shape.language,
       }),
     },
     /** May this driver accept trips, as far as documents go? */

@@ -6,6 +6,7 @@ import { parseRedisUrl } from './redis-url.ts';
 import { parseSealKeys, type SealKey } from './sealed.ts';
 import { Secret, type SecretFile } from './secret.ts';
 import { DEVELOPMENT_SENDGRID_WEBHOOK, DEVELOPMENT_SERVICE_ACCOUNT } from './standins/development-keys.ts';
+import { registrations } from './templates/registered.ts';
 
 /** Thrown once with every bad key, each with what is wrong, never with its value. */
 export class ConfigError extends Error {
@@ -16,6 +17,9 @@ export class ConfigError extends Error {
     this.problems = problems;
   }
 }
+
+/** Our names of the texts that go by SMS. */
+const registeredSms = registrations().flatMap(({ channel, name }) => (channel === 'sms' ? [name] : []));
 
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 const count = (fallback: number) => z.coerce.number().int().positive().default(fallback);
@@ -138,9 +142,10 @@ function environmentSchema(production: boolean) {
     METRICS_PORT: port(3030).describe('/metrics, /healthz, /readyz of every process'),
     PUBLIC_URL: z
       .url()
+      .max(63)
       .optional()
       .describe(
-        'How clients and providers reach the API, also what Twilio signs; http://localhost:API_PORT by default',
+        'How clients and providers reach the API, also what Twilio signs; http://localhost:API_PORT by default. Links in SMS begin with it: short is better',
       ),
     CORS_ORIGINS: list.describe(
       'Origins that browsers may call from, comma-separated; development lets any localhost in',
@@ -334,40 +339,27 @@ function environmentSchema(production: boolean) {
     MSG91_AUTH_KEY: live(own('development-only')).describe(
       'MSG91 key: SMS go there when Twilio fails. A changed file is taken',
     ),
-    MSG91_SOS_TEMPLATE_ID: own('000000000000000000000000')
-      .refine(
-        (value) => /^[0-9a-f]{24}$/i.test(value),
-        "must be MSG91's own id of the template (24 hex digits), not the DLT one",
-      )
-      .describe("MSG91's id of the registered template that an SOS sends to contacts"),
     MSG91_TEMPLATE_IDS: own(
-      [
-        'otp',
-        'trip-accepted',
-        'trip-cancelled',
-        'trip-ended',
-        'safety-check',
-        'document-approved',
-        'document-rejected',
-        'sos-raised',
-        'sos-over',
-      ]
-        .flatMap((name) => ['en', 'hi'].map((language) => `${name.replaceAll('-', '_')}_v1_${language}`))
-        .map((name, index) => `${name}:${String(index + 1).padStart(24, '0')}`)
-        .join(','),
+      registeredSms.map((name, index) => `${name}:${String(index + 1).padStart(24, '0')}`).join(','),
     )
       .transform((value, context) => {
         const pairs = value.split(',').map((pair) => pair.trim().split(':'));
         if (
           !pairs.every(([name, id, more]) => name && /^[0-9a-f]{24}$/i.test(id ?? '') && more === undefined)
         ) {
-          context.addIssue('must be name:id pairs, each id of 24 hex digits');
+          context.addIssue("must be name:id pairs, each MSG91's own id of 24 hex digits, not the DLT one");
           return z.NEVER;
         }
-        return Object.fromEntries(pairs.map(([name = '', id = '']) => [name, id]));
+        const ids = Object.fromEntries(pairs.map(([name = '', id = '']) => [name, id]));
+        const lacking = registeredSms.filter((name) => name.startsWith('sos_') && ids[name] === undefined);
+        if (lacking.length > 0) {
+          context.addIssue(`lacks what an SOS sends: ${lacking.join(', ')}`);
+          return z.NEVER;
+        }
+        return ids;
       })
       .describe(
-        "MSG91's ids of the other registered templates: name:id pairs, comma-separated. What is not listed is never sent by MSG91",
+        "MSG91's ids of the registered templates (`npm run templates -- registered`): name:id pairs, comma-separated, those of an SOS at least. What is not listed is never sent by MSG91",
       ),
     MSG91_SENDER_ID: z
       .string()

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { Service } from 'moleculer';
 import type { Mixin } from '../lib/define-service.ts';
+import { type Language, languageOf } from '../lib/templates/variables.ts';
 import { redis } from './redis.ts';
 
 /**
@@ -14,6 +15,8 @@ export interface Card {
   contacts: string;
   pin: string | null;
   duressPin: string | null;
+  /** In which their contacts are written to. */
+  language: Language;
   /** `numberKeyOf` the user's own number: others have them as a contact. */
   number: string;
   /** JSON of the tokens of their installations of the app, sealed. */
@@ -60,8 +63,8 @@ function cardsOn(connection: Redis): Cards {
   return {
     async save(card) {
       const { userId, version, number, devices, ...told } = card;
-      const { name, contacts, pin, duressPin } = told;
-      const fields = { name, contacts, pin: pin ?? '', duressPin: duressPin ?? '', devices };
+      const { name, contacts, pin, duressPin, language } = told;
+      const fields = { name, contacts, pin: pin ?? '', duressPin: duressPin ?? '', language, devices };
       await connection.eval(
         saveScript,
         2,
@@ -84,6 +87,7 @@ function cardsOn(connection: Redis): Cards {
           contacts: hash.contacts,
           pin: hash.pin || null,
           duressPin: hash.duressPin || null,
+          language: languageOf(hash.language),
         };
         remember(card);
         return card;

@@ -6,11 +6,6 @@ import type { SmsProvider } from './sms.ts';
 import { createTwilioSms } from './twilio-sms.ts';
 import { createWhatsApp } from './whatsapp.ts';
 
-/** Our name of the template that contacts get in an SOS. */
-export const SOS_TEMPLATE = 'sos';
-/** And of the one that tells them that it is over. */
-export const SOS_OVER_TEMPLATE = 'sos-over';
-
 /** What reaches a phone: each channel's providers in the order in which they are tried (R4.2). */
 export interface PhoneProviders {
   sms: readonly SmsProvider[];
@@ -39,11 +34,7 @@ export function createPhoneProviders(config: Config, statusCallback?: string): P
       }),
       createMsg91Sms({
         authKey: config.msg91AuthKey,
-        templates: {
-          ...config.msg91TemplateIds,
-          [SOS_TEMPLATE]: config.msg91SosTemplateId,
-          ...given(SOS_OVER_TEMPLATE, config.msg91TemplateIds['sos_over_v1_en']),
-        },
+        templates: config.msg91TemplateIds,
         ...given('senderId', config.msg91SenderId),
         ...given('baseUrl', config.msg91BaseUrl),
       }),

@@ -18,19 +18,25 @@ export interface EmailText {
 }
 
 /**
+ * A text, or several by their names: the first is sent whose values are all there and which fits. Each is registered by itself: the
+ * first under the template's name, the others with their own behind it.
+ */
+export type Wording = string | Readonly<Record<string, string>>;
+
+/**
  * One template in one language. What WhatsApp sends is registered as it stands here, but for a sign-in code: there Meta has a
- * text of its own, whose only variable is the code too.
+ * text of its own, whose only variable is the code too. Of an email those parts are left out whose values are not there.
  */
 export interface Texts {
-  sms: string;
-  whatsapp: string;
+  sms: Wording;
+  whatsapp: Wording;
   email: EmailText;
-  push: { title: string; body: string };
+  push: { title: string; body: Wording };
 }
 
 export interface Template {
   variables: Readonly<Record<string, Variable>>;
-  /** The most SMS segments that it may take; names are cut until it does. */
+  /** The most SMS segments that it may take: names are cut, then fewer words said, until it does. */
   smsSegments: Record<Language, number>;
   texts: Record<Language, Texts>;
 }
@@ -299,43 +305,89 @@ export const catalogue = {
     },
   },
 
+  // Where somebody is stands in the text itself: whoever reads it may have no data connection, and a link may not open
   'sos-raised': {
     1: {
       variables: {
         name: { kind: 'name', fallback: { en: 'Somebody who named you', hi: 'आपके किसी परिचित' } },
-        link: { kind: 'link' },
+        fix: {
+          kind: 'choice',
+          words: {
+            gps: { en: 'At', hi: 'यहाँ' },
+            'last-known': { en: 'Last seen', hi: 'पिछली जगह' },
+          },
+          optional: true,
+        },
+        place: { kind: 'place', optional: true },
+        age: { kind: 'age', optional: true },
+        link: { kind: 'link', optional: true },
       },
-      smsSegments: { en: 3, hi: 3 },
+      smsSegments: { en: 2, hi: 2 },
       texts: {
         en: {
-          sms: 'SOS: {name} needs help now. Follow live: {link} Call them. In danger, call 112.',
-          whatsapp:
-            'SOS: {name} needs help now and named you as an emergency contact. Follow live: {link} Call them. In danger, call 112.',
+          sms: {
+            full: 'SOS: {name} needs help. {fix} https://maps.google.com/?q={place} ({place}, {age}). Follow: {link} Call them. In danger, call 112.',
+            // A name in another script takes more room: the link goes before the place does
+            short: 'SOS: {name}. https://maps.google.com/?q={place} {link}',
+            place: 'SOS: {name} needs help. {fix} https://maps.google.com/?q={place} ({place}, {age}).',
+            live: 'SOS: {name} needs help. Location not known. Follow: {link}',
+            bare: 'SOS: {name} needs help. Location not known.',
+          },
+          whatsapp: {
+            live: 'SOS: {name} needs help now and named you as an emergency contact. Follow live: {link} Call them. In danger, call 112.',
+            place:
+              'SOS: {name} needs help now and named you as an emergency contact. {fix} https://maps.google.com/?q={place} ({age}). Call them. In danger, call 112.',
+            bare: 'SOS: {name} needs help now and named you as an emergency contact. Call them. In danger, call 112.',
+          },
           email: {
             subject: 'SOS: {name} needs help now',
             heading: '{name} needs help now',
             body: [
               'They pressed SOS and named you as an emergency contact. Call them.',
+              '{fix} https://maps.google.com/?q={place} ({place}, {age}).',
               'If they do not answer or are in danger, call 112. Tell the police what you see on the map.',
             ],
             button: { label: 'Follow them live', link: '{link}' },
           },
-          push: { title: 'SOS: {name}', body: 'needs help now. Tap to follow live.' },
+          push: {
+            title: 'SOS: {name}',
+            body: {
+              place: 'Needs help now. {fix} {place}, {age}. Tap for the map.',
+              bare: 'Needs help now. Location not known. Call them.',
+            },
+          },
         },
         hi: {
-          sms: 'SOS: {name} को अभी मदद चाहिए। यहाँ देखें: {link} उन्हें फ़ोन करें। ख़तरे में 112 पर।',
-          whatsapp:
-            'SOS: {name} को अभी मदद चाहिए। उन्होंने आपको आपात संपर्क बनाया है। यहाँ देखें: {link} उन्हें फ़ोन करें। ख़तरे में 112 पर फ़ोन करें।',
+          sms: {
+            full: 'SOS: {name} को मदद चाहिए। https://maps.google.com/?q={place} {link}',
+            short: 'SOS: {name}। https://maps.google.com/?q={place} {link}',
+            place: 'SOS: {name} को मदद चाहिए। {fix} https://maps.google.com/?q={place} ({age})। फ़ोन करें।',
+            live: 'SOS: {name} को मदद चाहिए। जगह पता नहीं। यहाँ देखें: {link}',
+            bare: 'SOS: {name} को मदद चाहिए। जगह पता नहीं। उन्हें फ़ोन करें। ख़तरे में 112 पर।',
+          },
+          whatsapp: {
+            live: 'SOS: {name} को अभी मदद चाहिए। उन्होंने आपको आपात संपर्क बनाया है। यहाँ देखें: {link} उन्हें फ़ोन करें। ख़तरे में 112 पर फ़ोन करें।',
+            place:
+              'SOS: {name} को अभी मदद चाहिए। उन्होंने आपको आपात संपर्क बनाया है। {fix} https://maps.google.com/?q={place} ({age})। उन्हें फ़ोन करें। ख़तरे में 112 पर फ़ोन करें।',
+            bare: 'SOS: {name} को अभी मदद चाहिए। उन्होंने आपको आपात संपर्क बनाया है। उन्हें फ़ोन करें। ख़तरे में 112 पर फ़ोन करें।',
+          },
           email: {
             subject: 'SOS: {name} को अभी मदद चाहिए',
             heading: '{name} को अभी मदद चाहिए',
             body: [
               'उन्होंने SOS दबाया है और आपको आपात संपर्क बनाया है। उन्हें फ़ोन करें।',
+              '{fix} https://maps.google.com/?q={place} ({place}, {age})।',
               'जवाब न मिले या ख़तरा हो तो 112 पर फ़ोन करें। नक़्शे पर जो दिखे, पुलिस को बताएँ।',
             ],
             button: { label: 'उन्हें नक़्शे पर देखें', link: '{link}' },
           },
-          push: { title: 'SOS: {name}', body: 'को अभी मदद चाहिए। देखने के लिए टैप करें।' },
+          push: {
+            title: 'SOS: {name}',
+            body: {
+              place: 'अभी मदद चाहिए। {fix} {place}, {age}। नक़्शे के लिए टैप करें।',
+              bare: 'अभी मदद चाहिए। जगह पता नहीं। उन्हें फ़ोन करें।',
+            },
+          },
         },
       },
     },
@@ -345,28 +397,35 @@ export const catalogue = {
     1: {
       variables: {
         name: { kind: 'name', fallback: { en: 'the person who named you', hi: 'आपके परिचित' } },
+        how: {
+          kind: 'choice',
+          words: {
+            resolved: { en: 'our team has closed it', hi: 'हमारी टीम ने बंद किया' },
+            'called-off': { en: 'it was called off', hi: 'वापस ले लिया गया' },
+          },
+        },
       },
-      smsSegments: { en: 1, hi: 2 },
+      smsSegments: { en: 2, hi: 2 },
       texts: {
         en: {
-          sms: 'The SOS of {name} is over. Thank you for being there.',
+          sms: 'The SOS of {name} is over: {how}. Thank you for being there.',
           whatsapp: 'The SOS of {name} is over. Thank you for being there.',
           email: {
             subject: 'The SOS of {name} is over',
             heading: 'The SOS is over',
-            body: ['The alert of {name} has been closed. Thank you for being there.'],
+            body: ['The SOS of {name} is over: {how}. Thank you for being there.'],
           },
-          push: { title: 'The SOS is over', body: 'The alert of {name} has been closed.' },
+          push: { title: 'The SOS is over', body: 'The SOS of {name} is over: {how}.' },
         },
         hi: {
-          sms: '{name} का SOS समाप्त हो गया है। साथ देने के लिए धन्यवाद।',
+          sms: '{name} का SOS समाप्त हो गया है: {how}। साथ देने के लिए धन्यवाद।',
           whatsapp: 'SOS समाप्त हो गया है: {name}। साथ देने के लिए धन्यवाद।',
           email: {
             subject: '{name} का SOS समाप्त हो गया है',
             heading: 'SOS समाप्त हो गया है',
-            body: ['{name} का अलर्ट बंद हो गया है। साथ देने के लिए धन्यवाद।'],
+            body: ['{name} का SOS समाप्त हो गया है: {how}। साथ देने के लिए धन्यवाद।'],
           },
-          push: { title: 'SOS समाप्त', body: '{name} का अलर्ट बंद हो गया है।' },
+          push: { title: 'SOS समाप्त', body: '{name} का SOS समाप्त हो गया है: {how}।' },
         },
       },
     },

@@ -53,6 +53,7 @@ const toCard = (sealer: Sealer, user: UserRecord): Card => ({
   contacts: user.contactsSealed,
   pin: user.pinHash,
   duressPin: user.duressPinHash,
+  language: user.preferences.language,
   number: numberKeyOf(user.phoneHash),
   devices: sealer.seal(JSON.stringify(user.pushToken ? [user.pushToken.token] : [])),
 });
@@ -356,7 +357,7 @@ export default defineService({
       rest: { method: 'PUT', path: '/me/preferences' },
       async handler(ctx) {
         const { id } = caller(ctx.meta);
-        const changed = await this.change(id, { preferences: ctx.params });
+        const changed = await this.change(id, { preferences: ctx.params, cardPending: true });
         await ctx.emit('profile.changed', { userId: id });
         return toProfile(this.sealer(), changed);
       },

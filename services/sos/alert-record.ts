@@ -1,8 +1,9 @@
 /** An alert as the SOS Redis holds it, and what each side may see of it. */
 import type { AdminAlert, Alert, AlertLocation, AlertStatus } from '../../contracts/sos.ts';
 import type { FailedAttempt } from '../../lib/providers/attempts.ts';
+import { type Language, languageOf } from '../../lib/templates/variables.ts';
 import { isOver } from './alert-state.ts';
-import { mapUrl } from './message-text.ts';
+import { mapUrl } from './map-url.ts';
 import type { Press } from './read-press.ts';
 
 /** Why contacts are written to: an alert was raised, or it is over. */
@@ -60,6 +61,8 @@ export interface AlertRecord {
   contacts: string | null;
   pin: string | null;
   duressPin: string | null;
+  /** In which its contacts are written to. */
+  language: Language;
   status: AlertStatus;
   duressAt: number | null;
   endedAt: number | null;
@@ -109,6 +112,7 @@ export function parseAlert(alertId: string, hash: Record<string, string>): Alert
     contacts: orNull(hash.contacts),
     pin: orNull(hash.pin),
     duressPin: orNull(hash.duressPin),
+    language: languageOf(hash.language),
     status: hash.status as AlertStatus,
     duressAt: numberOrNull(hash.duressAt),
     endedAt: numberOrNull(hash.endedAt),

@@ -3,12 +3,12 @@ import type { Contact } from '../../contracts/accounts.ts';
 import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
 import { keyedHash } from '../../lib/pins.ts';
 import { type NextAttempt, nextAttempt } from '../../lib/providers/attempts.ts';
-import { SOS_OVER_TEMPLATE, SOS_TEMPLATE } from '../../lib/providers/phone-providers.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { Sealer } from '../../lib/sealed.ts';
+import type { Language } from '../../lib/templates/index.ts';
 import { numberKeyOf } from '../../mixins/cards.ts';
 import type { MessageState, Purpose } from './alert-record.ts';
-import { mapUrl, overText, plainName, raisedText } from './message-text.ts';
+import { coordinatesOf, mapUrl } from './map-url.ts';
 import type { ContactMessage, Way } from './ways.ts';
 
 /** A contact with the key under which its messages are kept: not the number, and the same for a number everywhere. */
@@ -26,31 +26,39 @@ export function openContacts(sealer: Sealer, hashSecret: string, sealed: string)
   return [...contacts.values()];
 }
 
-/** What the text is made of. */
+/** What a message is made of. `language` is the raiser's: contacts have none of their own. */
 export interface Told {
   name: string;
+  language: Language;
   status: AlertStatus;
   location: AlertLocation | null;
   link: string | null;
 }
 
-/** The message to a contact, for providers that send texts and for those that send registered templates. */
+/** The message to a contact, as a template that each way renders for its channel. */
 export function messageTo(
-  contact: KeyedContact,
+  contact: Pick<KeyedContact, 'phone'>,
   purpose: Purpose,
-  told: Told,
+  { name, language, status, location, link }: Told,
   devices: readonly string[] = [],
 ): ContactMessage {
-  const body = purpose === 'raised' ? raisedText(told) : overText(told);
-  // DLT allows 30 characters a variable
-  const name = Array.from(plainName(told.name)).slice(0, 30).join('');
-  const place = told.location === null ? 'not known' : mapUrl(told.location).replace('https://', '');
-  const template =
-    purpose === 'raised'
-      ? { name: SOS_TEMPLATE, variables: { name, place, link: told.link ?? place } }
-      : { name: SOS_OVER_TEMPLATE, variables: { name } };
-  return { to: contact.phone, body, template, devices };
+  const to = contact.phone;
+  if (purpose === 'over') {
+    const how = status === 'resolved' ? 'resolved' : 'called-off';
+    return { to, said: { template: 'sos-over', language, data: { name, how } }, opens: null, devices };
+  }
+  const data = {
+    name,
+    ...(location === null
+      ? {}
+      : { fix: location.source, place: coordinatesOf(location), age: minutesOf(location.ageMs) }),
+    ...(link === null ? {} : { link }),
+  };
+  const opens = link ?? (location === null ? null : mapUrl(location));
+  return { to, said: { template: 'sos-raised', language, data }, opens, devices };
 }
+
+const minutesOf = (ms: number): string => String(Math.min(Math.max(0, Math.round(ms / 60_000)), 999_999_999));
 
 /** The attempt that is due next; null when every provider is exhausted. */
 export const dueNext = (ways: readonly Way[], state: MessageState): NextAttempt | null =>
@@ -113,9 +121,8 @@ export async function attempt(
   try {
     const asked = ways.find(({ name }) => name === unsure?.provider);
     if (unsure && asked?.findSent) {
-      const { to, body } = message;
       const found = await asked
-        .findSent({ to, body, since: unsure.since }, { timeoutMs: sendTimeoutMs })
+        .findSent(message, unsure.since, { timeoutMs: sendTimeoutMs })
         // Who cannot tell has not sent it, as far as anybody knows
         .catch(() => null);
       if (found) return { state: sent(asked.name, found.providerMessageId), resent: false };

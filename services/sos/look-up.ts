@@ -12,7 +12,7 @@ export interface LookUpParts {
   sealer: Sealer;
   hashSecret: string;
   /** Rejects when nobody can say whom to tell. */
-  cardOf(userId: string): Promise<Pick<Card, 'name' | 'contacts' | 'pin' | 'duressPin'>>;
+  cardOf(userId: string): Promise<Pick<Card, 'name' | 'contacts' | 'pin' | 'duressPin' | 'language'>>;
   /** Tokens of the app's installations, sealed, of those contacts (by key) who have it. */
   devicesOf(contacts: readonly string[]): Promise<Map<string, string>>;
   /** A link that follows the raiser without a login. */
@@ -30,8 +30,14 @@ async function planOf(parts: LookUpParts, record: AlertRecord): Promise<Plan & {
   if (sealed === null) {
     const card = await parts.cardOf(record.userId);
     sealed = card.contacts;
-    const { name, pin, duressPin } = card;
-    Object.assign(fields, { name, contacts: sealed, pin: pin ?? '', duressPin: duressPin ?? '' });
+    const { name, pin, duressPin, language } = card;
+    Object.assign(fields, {
+      name,
+      contacts: sealed,
+      pin: pin ?? '',
+      duressPin: duressPin ?? '',
+      language,
+    });
   }
   const contacts = openContacts(sealer, hashSecret, sealed);
   for (const { key, name } of contacts)

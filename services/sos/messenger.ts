@@ -134,16 +134,17 @@ export class Messenger {
     if (unfinished && sinceMs < claimLastsMs(state))
       return this.#later(one, `unfinished:${state.at}`, claimLastsMs(state) - sinceMs);
     // A claim without an outcome is the provider's that had it
-    const name = (unfinished ? state.provider : null) ?? due.channel;
-    const way = ways.find((candidate) => candidate.name === name);
-    if (!way) throw new Error(`No provider ${name}`);
+    const provider = (unfinished ? state.provider : null) ?? due.channel;
+    const way = ways.find((candidate) => candidate.name === provider);
+    if (!way) throw new Error(`No provider ${provider}`);
     const devices = isPushKey(key) ? await this.#devicesOf(contact) : [];
     const location = placeOf(state, record.location);
     const claim = claimed(state, way, now(), location);
     const field = messageField(purpose, key);
     if (!(await records.claim(record.alertId, field, state, claim))) return;
     const link = record.link === null ? null : this.#parts.sealer.open(record.link);
-    const told = { name: record.name, status: record.status, location, link };
+    const { name, language, status } = record;
+    const told = { name, language, status, location, link };
     const message = messageTo(contact, purpose, told, devices);
     const { state: after, resent } = await attempt(ways, message, claim, now);
     if (resent) this.#parts.metrics.increment('sos.resent.total');

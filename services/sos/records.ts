@@ -6,7 +6,7 @@ import { movedChannel } from '../../lib/sos-channel.ts';
 import { cardKey } from '../../mixins/cards.ts';
 import { type AlertRecord, type LogEntry, type MessageState, parseAlert } from './alert-record.ts';
 import { type AlertStep, allowedFrom, isOver, outcomeOf } from './alert-state.ts';
-import { mapUrl } from './message-text.ts';
+import { mapUrl } from './map-url.ts';
 import type { Press } from './read-press.ts';
 import { defineScripts } from './scripts.ts';
 import { sosKeys } from './sos-keys.ts';

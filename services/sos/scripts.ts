@@ -1,7 +1,7 @@
 /**
  * What the SOS Redis decides, each in one step. Fields of an alert's hash:
- * `doc` JSON of the press; `userId`, `tripId` (empty: none), `acceptedAt`; `name`, `contacts` (sealed), `pin`, `duressPin`
- * as they were when it was accepted; `status`, `duress` (1), `location` JSON; `presses`, `version` (of everything),
+ * `doc` JSON of the press; `userId`, `tripId` (empty: none), `acceptedAt`; `name`, `contacts` (sealed), `pin`, `duressPin`,
+ * `language` as they were when it was accepted; `status`, `duress` (1), `location` JSON; `presses`, `version` (of everything),
  * `duty` (grows when there is something to queue), `wrongPins`, `movedAt`, `looked` (1: contacts are looked up), `planned` (1: what
  * it needs is queued), `link` (sealed), `paged` (1); `m:<purpose>:<contact>` JSON of a message's state; `s:<contact>` and `seenLocation`:
  * what the raiser saw of it and of the place when the duress PIN was used.
@@ -82,12 +82,15 @@ local function take(press)
     changed(open, at)
     return answer(open, 'joined')
   end
-  local card = redis.call('HMGET', press[12], 'name', 'contacts', 'pin', 'duressPin')
+  local card = redis.call('HMGET', press[12], 'name', 'contacts', 'pin', 'duressPin', 'language')
   local set = {'HSET', key, 'doc', press[5], 'userId', press[2], 'tripId', press[3], 'acceptedAt', at, 'status', 'active',
     'location', location, 'presses', 1, 'version', 1, 'duty', 1}
   -- Without a card whoever tells the contacts fills these in
   if card[2] then
-    for i, field in ipairs({'name', 'contacts', 'pin', 'duressPin'}) do set[#set + 1] = field; set[#set + 1] = card[i] end
+    for i, field in ipairs({'name', 'contacts', 'pin', 'duressPin', 'language'}) do
+      set[#set + 1] = field
+      set[#set + 1] = card[i] or ''
+    end
   end
   for i = 13, #press, 2 do set[#set + 1] = 'm:raised:' .. press[i]; set[#set + 1] = press[i + 1] end
   redis.call(unpack(set))

@@ -169,7 +169,13 @@ export default defineService({
           (await this.cards.read(userId).catch(() => null)) ??
           (await this.call('accounts.card', { userId }, { timeout: 2000 }));
         const contacts = openContacts(sealer, this.config.hashSecret, card.contacts);
-        const told = { name: card.name, status: 'active' as const, location, link: null };
+        const told = {
+          name: card.name,
+          language: card.language,
+          status: 'active' as const,
+          location,
+          link: null,
+        };
         const keep = (contact: string, state: MessageState) => {
           sent.set(contact, state);
           // A disk that is full must not keep a message back: twice beats never

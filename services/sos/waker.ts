@@ -4,7 +4,7 @@ import type { SosProviders } from '../../lib/providers/sos-providers.ts';
 import type { AlertRecord } from './alert-record.ts';
 import { isOver } from './alert-state.ts';
 import type { Follow, WakeJob, WakeReason } from './follow-jobs.ts';
-import { mapUrl } from './message-text.ts';
+import { mapUrl } from './map-url.ts';
 import type { SosRecords } from './records.ts';
 
 export interface WakerParts {

@@ -3,46 +3,63 @@
  * app, which rings on a phone that lies face down.
  */
 import type { CallOptions } from '../../lib/providers/deadline.ts';
-import { SOS_OVER_TEMPLATE, SOS_TEMPLATE } from '../../lib/providers/phone-providers.ts';
 import type { Channel, MessageProvider, PushMessage, WhatsAppMessage } from '../../lib/providers/provider.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
-import type { SmsMessage, SmsProvider } from '../../lib/providers/sms.ts';
+import type { SmsProvider } from '../../lib/providers/sms.ts';
 import type { SosProviders } from '../../lib/providers/sos-providers.ts';
+import { type Rendering, render } from '../../lib/templates/index.ts';
 
-/** What a contact is told. `devices` are the tokens of their installations of the app, for push alone. */
-export interface ContactMessage extends SmsMessage {
-  template: NonNullable<SmsMessage['template']>;
+/**
+ * What a contact is told. `devices` are the tokens of their installations of the app, `opens` is the address that a tap
+ * on the message there leads to; both for push alone.
+ */
+export interface ContactMessage {
+  to: string;
+  said: Omit<Rendering, 'channel'>;
   devices: readonly string[];
+  opens: string | null;
 }
 
-/** A provider that can bring a message to a contact; like an SmsProvider, by whichever channel. */
-export interface Way extends Pick<SmsProvider, 'findSent'> {
+type Sent = { providerMessageId: string };
+
+/** A provider that can bring a message to a contact, by whichever channel. */
+export interface Way {
   readonly name: string;
   readonly channel: Channel;
-  send(message: ContactMessage, options: CallOptions): Promise<{ providerMessageId: string }>;
+  send(message: ContactMessage, options: CallOptions): Promise<Sent>;
+  /** As of an SmsProvider: this message, if it was taken at `since` (ms) or later. */
+  findSent?(message: ContactMessage, since: number, options: CallOptions): Promise<Sent | null>;
 }
 
 /** The ways that the providers of an SOS make: texts in the order in which they are tried. */
 export const waysOf = ({ sms, whatsapp, push }: Pick<SosProviders, 'sms' | 'whatsapp' | 'push'>) => ({
-  texts: [...sms, ...whatsapp.map(byWhatsApp)] as readonly Way[],
+  texts: [...sms.map(bySms), ...whatsapp.map(byWhatsApp)] as readonly Way[],
   push: push.map(byPush) as readonly Way[],
 });
 
-/** What is registered with Meta for an SOS, as lib/templates has it: the name, and which values it takes in which order. */
-const registered = new Map([
-  [SOS_TEMPLATE, { name: 'sos_raised_v1', takes: ['name', 'link'] }],
-  [SOS_OVER_TEMPLATE, { name: 'sos_over_v1', takes: ['name'] }],
-]);
+/** By SMS. */
+const bySms = (provider: SmsProvider): Way => ({
+  name: provider.name,
+  channel: provider.channel,
+  async send({ to, said }, options) {
+    return provider.send({ to, ...render({ ...said, channel: 'sms' }) }, options);
+  },
+  ...(provider.findSent
+    ? {
+        async findSent({ to, said }, since, options) {
+          const { body } = render({ ...said, channel: 'sms' });
+          return (await provider.findSent?.({ to, body, since }, options)) ?? null;
+        },
+      }
+    : {}),
+});
 
 /** By WhatsApp. */
 const byWhatsApp = (provider: MessageProvider<WhatsAppMessage>): Way => ({
   name: provider.name,
   channel: provider.channel,
-  async send({ to, template }, options) {
-    const known = registered.get(template.name);
-    if (!known) throw new ProviderError({ provider: provider.name, code: 'NO_TEMPLATE', permanent: true });
-    const variables = known.takes.map((name) => template.variables[name] ?? '');
-    return provider.send({ to, template: { name: known.name, language: 'en', variables } }, options);
+  async send({ to, said }, options) {
+    return provider.send({ to, template: render({ ...said, channel: 'whatsapp' }) }, options);
   },
 });
 
@@ -53,12 +70,11 @@ const pushTtlMs = 3_600_000;
 const byPush = (provider: MessageProvider<PushMessage>): Way => ({
   name: provider.name,
   channel: provider.channel,
-  async send({ devices, body, template }, options) {
-    const { name = '', link } = template.variables;
+  async send({ devices, said, opens }, options) {
+    const { data, ...shown } = render({ ...said, channel: 'push' });
     const push = {
-      title: template.name === SOS_OVER_TEMPLATE ? `The SOS of ${name} is over` : `SOS: ${name} needs help`,
-      body,
-      data: { kind: template.name, ...(link === undefined ? {} : { link }) },
+      ...shown,
+      data: { ...data, ...(opens === null ? {} : { link: opens }) },
       priority: 'high' as const,
       ttlMs: pushTtlMs,
     };

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type DevelopmentRedis, startRedis } from '../../lib/standins/redis.ts';
-import { request, signIn } from '../support/clients.ts';
+import { newPhone, request, signIn } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
 import { freePort } from '../support/process.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
@@ -77,3 +77,29 @@ describe('R8 + the main Redis is away when a process starts', () => {
     40_000,
   );
 });
+
+test("+ R3.4 the SOS Redis is away: the door writes to contacts by itself, in the raiser's language", async () => {
+  const [main, sos] = [await startTestRedis(), await startTestRedis()];
+  const system = await startSystem({ env: { REDIS_URL: main.url, SOS_REDIS_URL: sos.url } });
+  try {
+    const { token } = await signIn(system);
+    const phone = newPhone();
+    const contacts = [{ name: 'Friend', phone, relation: 'friend' }];
+    const put = (path: string, body: object) => request(system, 'PUT', `/api/v1/me/${path}`, { token, body });
+    expect((await put('emergency-contacts', { contacts })).status).toBe(200);
+    expect((await put('preferences', { language: 'hi' })).status).toBe(200);
+    await sos.halt();
+    const body = { location: { lat: 12.97161, lng: 77.59461, accuracy: 9 } };
+    expect((await request(system, 'POST', '/api/v1/sos', { token, body })).status).toBe(202);
+    await eventually(async () => {
+      const answer = await request(system, 'GET', `/dev/outbox?to=${encodeURIComponent(phone)}`);
+      expect(answer.body.messages.map(({ text }: { text: string }) => text)).toEqual([
+        'SOS: Asha को मदद चाहिए। यहाँ https://maps.google.com/?q=12.97161,77.59461 (अभी)। फ़ोन करें।',
+      ]);
+    }, 20_000);
+  } finally {
+    await system.stop();
+    await main.stop();
+    await sos.stop();
+  }
+}, 60_000);

@@ -1,6 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
 import { loadConfig } from '../../lib/config.ts';
-import { SOS_TEMPLATE } from '../../lib/providers/phone-providers.ts';
 import { createSosProviders } from '../../lib/providers/sos-providers.ts';
 import { accountsOf, startProviderSimulator } from '../../lib/standins/providers.ts';
 
@@ -16,7 +15,7 @@ describe('createSosProviders', () => {
       pagerdutyBaseUrl: url,
     });
     const options = { timeoutMs: 5000 };
-    const template = { name: SOS_TEMPLATE, variables: { name: 'Asha' } };
+    const template = { name: 'sos_raised_v1_en', variables: { name: 'Asha' } };
     for (const provider of sms) await provider.send({ to: '+919800000001', body: 'SOS', template }, options);
     await voice.call({ to: configured.oncallPhone, say: 'SOS' }, options);
     await pager.trigger({ dedupKey: 'sos_1', summary: 'SOS', source: 'sos', at: 0 }, options);

@@ -5,6 +5,7 @@ import { feedKeys } from '../../lib/feed-stream.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { SosProviders } from '../../lib/providers/sos-providers.ts';
 import { createSealer } from '../../lib/sealed.ts';
+import { cardKey } from '../../mixins/cards.ts';
 import { raisersView } from '../../services/sos/alert-record.ts';
 import { openContacts } from '../../services/sos/contact-messages.ts';
 import type { FollowJob, JobToAdd } from '../../services/sos/follow-jobs.ts';
@@ -42,6 +43,7 @@ function makeWorkers() {
   const world = {
     clock: Date.now(),
     sent: [] as { by: string; to: string }[],
+    languages: [] as string[],
     pages: [] as string[],
     calls: 0,
     counted: [] as string[],
@@ -59,8 +61,9 @@ function makeWorkers() {
   const by = (name: string, channel: Way['channel']): Way => ({
     name,
     channel,
-    async send({ to, devices: [token] }) {
+    async send({ to, said, devices: [token] }) {
       const fails = world.failSms(name);
+      world.languages.push(said.language);
       if (!fails) world.sent.push({ by: name, to: token ?? to });
       await world.hold;
       if (fails) throw busy;
@@ -110,7 +113,7 @@ function makeWorkers() {
     devicesOf: async () => world.devices,
     async cardOf(userId) {
       if (world.unknown.has(userId)) throw new Error('Nobody can say');
-      return { name: 'Asha', contacts, pin: null, duressPin: null };
+      return { name: 'Asha', contacts, pin: null, duressPin: null, language: 'hi' };
     },
     linkOf: async () => 'https://ride.example/share/shr_x',
   };
@@ -282,6 +285,34 @@ describe('messages', () => {
     await runAll(workers, ['wake']);
     expect([world.pages, world.calls]).toEqual([[id], 1]);
     expect(world.counted).toContain('sos.exhausted.total {"what":"contact"}');
+  });
+
+  test("+ R3.4 messages are in the language of the raiser's card; English where it names none", async () => {
+    const workers = makeWorkers();
+    const { world, records } = workers;
+    const card = { name: 'Asha', contacts, pin: '', duressPin: '' };
+    await redis.hset(cardKey('usr_older'), card);
+    await redis.hset(cardKey('usr_hindi'), { ...card, language: 'hi' });
+    await redis.hset(cardKey('usr_other'), { ...card, language: 'ta' });
+    const [first] = openContacts(sealer, hashSecret, contacts);
+    world.devices.set(first!.key, sealer.seal('["token-1"]'));
+    // Of whom there is no card somebody has to be asked
+    for (const [key, language] of [
+      ['older', 'en'],
+      ['hindi', 'hi'],
+      ['other', 'en'],
+      ['asked', 'hi'],
+    ] as const) {
+      world.languages.length = 0;
+      const id = await raise(workers, key);
+      await plan(workers, [id]);
+      await runAll(workers, ['send']);
+      expect([key, (await records.read(id))?.language, world.languages]).toEqual([
+        key,
+        language,
+        Array(3).fill(language),
+      ]);
+    }
   });
 
   test('+ who has the app gets a push message beside the text; without it nobody needs waking', async () => {

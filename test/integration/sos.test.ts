@@ -85,9 +85,26 @@ describe('raising an alert', () => {
       expect(message!.text).toMatch(
         /^SOS: Asha needs help\. At https:\/\/maps\.google\.com\/\?q=-10\.93934,-37\.06274/,
       );
-      expect(message!.text).toMatch(/Follow: \S+\/share\/shr_\w{26}$/);
+      expect(message!.text).toMatch(/Follow: \S+\/share\/shr_\w{26} Call them\. In danger, call 112\.$/);
     }
     expect(JSON.stringify(alert)).not.toContain(phones[0]);
+  });
+
+  test("R3.4 writes in the raiser's language, from its change on, also of the end", async () => {
+    const { user, phones } = await userWith(1, { pin: '2468' });
+    const preferences = { token: user.token, body: { language: 'hi' } };
+    expect((await request(system, 'PUT', '/api/v1/me/preferences', preferences)).status).toBe(200);
+    const { alertId } = (await post('/sos', user.token, { location: aracaju })).body;
+    await told(alertId, user.token, 1);
+    const [raised] = await outbox(phones[0]!);
+    expect(raised!.text).toMatch(
+      /^SOS: Asha को मदद चाहिए। https:\/\/maps\.google\.com\/\?q=-10\.93934,-37\.06274 \S+\/shr_\w{26}$/,
+    );
+    await post(`/sos/${alertId}/cancel`, user.token, { pin: '2468' });
+    await until(
+      () => outbox(phones[0]!),
+      (messages) => expect(messages[0]!.text).toMatch(/^Asha का SOS समाप्त हो गया है: वापस ले लिया गया।/),
+    );
   });
 
   test('R3.4 is never refused for what is missing, absurd or unreadable; that is kept raw', async () => {
@@ -274,7 +291,7 @@ describe('an alert from its beginning to its end', () => {
     // Contacts hear of the end
     await until(
       () => outbox(phones[0]!),
-      (messages) => expect(messages[0]!.text).toBe('The SOS of Asha is over. Our team has closed the alert.'),
+      (messages) => expect(messages[0]!.text).toMatch(/^The SOS of Asha is over: our team has closed it\./),
     );
   });
 
@@ -309,7 +326,7 @@ describe('an alert from its beginning to its end', () => {
     );
     await until(
       () => outbox(phones[0]!),
-      (messages) => expect(messages[0]!.text).toBe('The SOS of Asha is over. It was called off.'),
+      (messages) => expect(messages[0]!.text).toMatch(/^The SOS of Asha is over: it was called off\./),
     );
   });
 

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from '@jest/globals';
 import { type Config, ConfigError, configKeys, loadConfig } from '../../lib/config.ts';
 import { DEVELOPMENT_SERVICE_ACCOUNT } from '../../lib/standins/development-keys.ts';
+import { msg91Ids } from '../support/msg91-ids.ts';
 
 type Env = Record<string, string>;
 
@@ -29,8 +30,7 @@ const production: Env = {
   TWILIO_AUTH_TOKEN: 't',
   TWILIO_FROM: '+1',
   MSG91_AUTH_KEY: 'k',
-  MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
-  MSG91_TEMPLATE_IDS: `otp:${'b'.repeat(24)}`,
+  MSG91_TEMPLATE_IDS: msg91Ids,
   WHATSAPP_PHONE_NUMBER_ID: '1',
   WHATSAPP_TOKEN: 'w',
   EMAIL_FROM: 'Rides <rides@example.org>',
@@ -126,10 +126,10 @@ describe('loadConfig', () => {
 
   test('refuses what a provider or a phone network would refuse later', () => {
     const bad = {
-      // India's DLT ids look like this; MSG91 takes one and sends nothing
-      MSG91_SOS_TEMPLATE_ID: '1107160000000000001',
       MSG91_SENDER_ID: 'RIDE-1',
       MSG91_TEMPLATE_IDS: `otp:${'a'.repeat(24)},other`,
+      // Links in SMS would be longer than what is read of one
+      PUBLIC_URL: `https://${'rides.'.repeat(9)}example`,
       WHATSAPP_API_VERSION: '23',
       EMAIL_FROM: 'Rides',
       FCM_SERVICE_ACCOUNT: '{"type":"service_account"}',
@@ -138,6 +138,16 @@ describe('loadConfig', () => {
       TWILIO_VOICE_FROM: 'RIDE',
     };
     expect(keysOf(bad)).toEqual(new Set(Object.keys(bad)));
+    for (const ids of [
+      // India's DLT ids look like this; MSG91 takes one and sends nothing
+      msg91Ids.replace(/b{24}/, '1107160000000000001'),
+      // An SOS must not find out that a text of its own is not registered
+      msg91Ids.replace(/,sos_raised_v1_place_hi:b+/, ''),
+    ])
+      expect(keysOf({ MSG91_TEMPLATE_IDS: ids })).toEqual(new Set(['MSG91_TEMPLATE_IDS']));
+    expect(problemsOf({ MSG91_TEMPLATE_IDS: `otp_v1_en:${'b'.repeat(24)}` }).message).toMatch(
+      /lacks what an SOS sends: sos_raised_v1_en, .*sos_over_v1_hi/,
+    );
   });
 
   test('`npm run config -- check` says the same: usable, or every bad key and no value', () => {

@@ -9,6 +9,7 @@ import { issueToken, readToken } from '../../lib/session-token.ts';
 import { DEVELOPMENT_SERVICE_ACCOUNT } from '../../lib/standins/development-keys.ts';
 import { eventually } from '../support/eventually.ts';
 import { type MountedSecrets, mountSecrets } from '../support/mounted-secrets.ts';
+import { msg91Ids } from '../support/msg91-ids.ts';
 
 const secret = (letter: string) => `${letter}-${letter.repeat(40)}`;
 const sealKey = (id: string, byte: number) => `${id}:${Buffer.alloc(32, byte).toString('base64')}`;
@@ -24,8 +25,7 @@ const production = {
   TWILIO_ACCOUNT_SID: 'AC1',
   TWILIO_FROM: '+1',
   MSG91_AUTH_KEY: 'a key',
-  MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
-  MSG91_TEMPLATE_IDS: `otp:${'b'.repeat(24)}`,
+  MSG91_TEMPLATE_IDS: msg91Ids,
   WHATSAPP_PHONE_NUMBER_ID: '1',
   WHATSAPP_TOKEN: 'w',
   EMAIL_FROM: 'Rides <rides@example.org>',

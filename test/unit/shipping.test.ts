@@ -12,6 +12,7 @@ import { basename, join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { configKeys, loadConfig } from '../../lib/config.ts';
 import { DEVELOPMENT_SERVICE_ACCOUNT } from '../../lib/standins/development-keys.ts';
+import { msg91Ids } from '../support/msg91-ids.ts';
 
 const read = (path: string) => readFileSync(path, 'utf8');
 
@@ -199,8 +200,7 @@ describe('compose.yaml', () => {
     const required: Record<string, string> = {
       TWILIO_ACCOUNT_SID: 'something',
       TWILIO_FROM: 'something',
-      MSG91_SOS_TEMPLATE_ID: 'a'.repeat(24),
-      MSG91_TEMPLATE_IDS: `otp:${'b'.repeat(24)}`,
+      MSG91_TEMPLATE_IDS: msg91Ids,
       WHATSAPP_PHONE_NUMBER_ID: '1',
       EMAIL_FROM: 'rides@example.org',
       SES_CONFIGURATION_SET: 'events',

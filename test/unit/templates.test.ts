@@ -4,15 +4,17 @@ import * as fc from 'fast-check';
 import { loadConfig } from '../../lib/config.ts';
 import type { Channel } from '../../lib/providers/provider.ts';
 import { countSegments } from '../../lib/providers/segments.ts';
-import { catalogue, type Template, type Texts } from '../../lib/templates/catalogue.ts';
+import { catalogue, type Template, type Texts, type Wording } from '../../lib/templates/catalogue.ts';
 import {
   languages,
   newestTemplate,
   render,
+  sayings,
   type TemplateId,
   templateIds,
   variablesOf,
 } from '../../lib/templates/index.ts';
+import { registrations, textsOf } from '../../lib/templates/registered.ts';
 import { cut, type Variable } from '../../lib/templates/variables.ts';
 
 const channels: Channel[] = ['sms', 'whatsapp', 'email', 'push'];
@@ -37,6 +39,8 @@ const hostile = fc.oneof(
     'श्रीमती लक्ष्मी क्ष्‍त्रज्ञ '.repeat(20),
     '👩‍👩‍👧‍👦'.repeat(20),
     '\uD800lone',
+    `A${'\u0301'.repeat(90)}sha`,
+    'क्'.repeat(90),
     '',
     ' \n ',
   ),
@@ -52,6 +56,10 @@ const valueOf = (variable: Variable): fc.Arbitrary<string> => {
       return fc.constantFrom('00:00', '09:05', '23:59');
     case 'link':
       return fc.constantFrom(link, `http://localhost:3000/share/shr_${'z'.repeat(26)}`);
+    case 'place':
+      return fc.constantFrom('12.97161,77.59461', '-90.00000,-180.00000', '-0.00000,0.00000');
+    case 'age':
+      return fc.constantFrom('0', '1', '59', '60', '2879', '2880', '999999999');
     case 'choice':
       return fc.constantFrom(...Object.keys(variable.words));
     case 'name':
@@ -61,10 +69,45 @@ const valueOf = (variable: Variable): fc.Arbitrary<string> => {
       return hostile.map((value) => `because ${value}`);
   }
 };
-const dataFor = (template: string): fc.Arbitrary<Record<string, string>> =>
-  fc.record(
-    Object.fromEntries(Object.entries(variablesOf(template)).map(([name, each]) => [name, valueOf(each)])),
+/** Values for a template; what is optional is there or not. */
+const dataFor = (template: string): fc.Arbitrary<Record<string, string>> => {
+  const variables = Object.entries(variablesOf(template));
+  return fc.record<Record<string, string>, string>(
+    Object.fromEntries(variables.map(([name, each]) => [name, valueOf(each)])),
+    { requiredKeys: variables.flatMap(([name, { optional }]) => (optional ? [] : [name])) },
   );
+};
+
+/** Short values that are good for each kind. */
+const plainValues = {
+  code: '123456',
+  count: '5',
+  time: '12:00',
+  link,
+  place: '12.97161,77.59461',
+  age: '4',
+  name: 'Asha',
+  plate: 'KA 01',
+  text: 'blurred',
+};
+const plainData = (template: string): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(variablesOf(template)).map(([name, variable]) => [
+      name,
+      variable.kind === 'choice' ? (Object.keys(variable.words)[0] ?? '') : plainValues[variable.kind],
+    ]),
+  );
+/** Those values that a text says, and what is never left out. */
+const saidData = (template: string, says: readonly string[]) =>
+  Object.fromEntries(
+    Object.entries(plainData(template)).filter(
+      ([name]) => says.includes(name) || !variablesOf(template)[name]?.optional,
+    ),
+  );
+const allOf = (wording: Wording): string[] => textsOf(wording).map(({ text }) => text);
+const placesIn = (text: Texts | string) => [
+  ...new Set([...JSON.stringify(text).matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name)),
+];
 
 /** Each template with values for it, in a language. */
 const rendering = fc
@@ -103,16 +146,45 @@ describe('a template', () => {
     );
   });
 
-  test('R4 uses exactly the variables that it declares, on every channel that shows one', () => {
-    const placesIn = (text: Texts | string) => [
-      ...new Set([...JSON.stringify(text).matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name)),
-    ];
+  test('R4 uses exactly the variables that it declares; each SMS says all that are never left out', () => {
     for (const [template, language] of everyText) {
       const { texts, variables } = standing(template);
       const declared = Object.keys(variables).toSorted();
       expect([template, placesIn(texts[language]).toSorted()]).toEqual([template, declared]);
-      for (const full of [texts[language].sms, texts[language].whatsapp])
-        expect([template, language, placesIn(full).toSorted()]).toEqual([template, language, declared]);
+      const always = declared.filter((name) => !variables[name]?.optional);
+      for (const text of allOf(texts[language].sms))
+        expect([template, text, placesIn(text)]).toEqual([template, text, expect.arrayContaining(always)]);
+    }
+  });
+
+  test('R4 says each of its texts when their values are there, and its last with nothing optional', () => {
+    for (const [template, language] of everyText) {
+      const { sms, whatsapp, push } = standing(template).texts[language];
+      for (const [channel, wording] of Object.entries({ sms, whatsapp, push: push.body } as const)) {
+        const said = sayings(template, channel as 'sms', language);
+        expect(said.at(-1)?.filter((name) => variablesOf(template)[name]?.optional)).toEqual([]);
+        for (const [index, says] of said.entries()) {
+          const data = saidData(template, says);
+          // What an earlier one says too is left to this one when the name takes more room
+          const isShorter = said.slice(0, index).some((earlier) => earlier.every((name) => name in data));
+          if (isShorter) data['name'] = 'Asha Kulkarni';
+          const asked = { template, language, data };
+          const ending = textsOf(wording)[index]?.ending ?? '';
+          const begin = template.replaceAll('-', '_').replace('@', '_v');
+          if (channel === 'sms') {
+            const { name } = render({ ...asked, channel }).template;
+            expect(name).toBe(`${begin}${ending}_${language}`);
+          } else if (channel === 'whatsapp') {
+            const { name, variables } = render({ ...asked, channel });
+            expect([name, variables]).toEqual([`${begin}${ending}`, expect.any(Array)]);
+            expect(variables).toHaveLength(says.length);
+          } else {
+            const { body } = render({ ...asked, channel: 'push' });
+            const [first = ''] = (allOf(wording)[index] ?? '').split('{');
+            expect(body.startsWith(first)).toBe(true);
+          }
+        }
+      }
     }
   });
 
@@ -161,6 +233,10 @@ describe('a template', () => {
     ['safety-check', { answerBy: '24:00' }],
     ['document-approved', { document: '__proto__' }],
     ['document-rejected', { document: 'photo', reason: ' \n' }],
+    ['sos-over', { name: 'Asha', how: 'duress' }],
+    ['sos-raised', { name: 'Asha', place: '12.9,77.5' }],
+    ['sos-raised', { name: 'Asha', place: '12.97161,77.59461 evil' }],
+    ['sos-raised', { name: 'Asha', age: '-1' }],
     ['sos-raised', { name: 'Asha', link: 'javascript:alert(1)' }],
     ['sos-raised', { name: 'Asha', link: 'https://ride.example/"onload=' }],
     ['sos-raised', { name: 'Asha', link: 'https://user@evil.example/' }],
@@ -193,21 +269,25 @@ describe('an SMS', () => {
       fc.property(rendering, (asked) => {
         const { template } = render({ ...asked, channel: 'sms' });
         names.add(template.name);
-        expect(Object.keys(template.variables).toSorted()).toEqual(
-          Object.keys(variablesOf(asked.template)).toSorted(),
-        );
-        for (const value of Object.values(template.variables)) expect(value.length).toBeLessThanOrEqual(30);
+        const texts = textsOf(standing(asked.template).texts[asked.language].sms);
+        const chosen = texts
+          .filter(({ ending }) => template.name.endsWith(`${ending}_${asked.language}`))
+          .at(-1);
+        expect(Object.keys(template.variables).toSorted()).toEqual(placesIn(chosen?.text ?? '').toSorted());
+        for (const [name, value] of Object.entries(template.variables)) {
+          expect(value.length).toBeLessThanOrEqual(30);
+          if (variablesOf(asked.template)[name]?.kind !== 'text') expect(value).not.toBe('');
+        }
       }),
       { numRuns: 250 },
     );
-    expect([...names].filter((name) => !/^[a-z_]+_v\d+_(en|hi)$/.test(name))).toEqual([]);
+    expect([...names].filter((name) => !/^[a-z_]+_v\d+(_[a-z]+)?_(en|hi)$/.test(name))).toEqual([]);
+    // A link that operators would not let through is left out where the text can do without
     const long = { name: 'Asha', link: 'https://ride.example/share/longer-than-thirty-characters-are' };
-    expect(() => render({ template: 'sos-raised', channel: 'sms', language: 'en', data: long })).toThrow(
-      expect.objectContaining({
-        type: 'TEMPLATE_VARIABLE_INVALID',
-        data: { fields: [{ path: 'data.link', message: 'is over 30 characters' }] },
-      }),
-    );
+    expect(render({ template: 'sos-raised', channel: 'sms', language: 'en', data: long })).toEqual({
+      body: 'SOS: Asha needs help. Location not known.',
+      template: { name: 'sos_raised_v1_bare_en', variables: { name: 'Asha' } },
+    });
   });
 
   test('R4.7 of a sign-in code: the code is the only run of 4 to 8 digits, on every channel and in both languages', () => {
@@ -241,9 +321,9 @@ describe('an SMS', () => {
             template: 'sos-over',
             channel: 'sms',
             language: 'en',
-            data: { name: value },
+            data: { name: value, how: 'resolved' },
           });
-          expect(body).not.toMatch(/[:/@]/);
+          expect(body.replace(' is over: ', '')).not.toMatch(/[:/@]/);
           expect(body).not.toMatch(/\.[\p{L}\p{Nd}]/u);
           expect(body).not.toMatch(/\p{Nd}{5}/u);
         }
@@ -259,8 +339,9 @@ describe('a WhatsApp template', () => {
         const { name, language, variables } = render({ ...asked, channel: 'whatsapp' });
         expect(name).toMatch(/^[a-z0-9_]{1,512}$/);
         expect(language).toBe(asked.language);
-        const places = standing(asked.template).texts[asked.language].whatsapp.match(/\{\w+\}/g) ?? [];
-        expect(variables).toHaveLength(places.length);
+        const texts = textsOf(standing(asked.template).texts[asked.language].whatsapp);
+        const chosen = texts.filter(({ ending }) => name.endsWith(ending)).at(-1);
+        expect(variables).toHaveLength(chosen?.text.match(/\{\w+\}/g)?.length ?? 0);
         for (const value of variables) {
           expect(value).not.toBe('');
           expect(value).not.toMatch(/\n|\t| {4,}/);
@@ -274,42 +355,26 @@ describe('a WhatsApp template', () => {
 
   test('R4.3 neither begins nor ends with a variable, nor has two in a row: WhatsApp refuses such texts', () => {
     for (const [template, language] of everyText) {
-      const { whatsapp } = standing(template).texts[language];
-      expect([template, language, /\}\s*\{/.test(whatsapp)]).toEqual([template, language, false]);
-      expect([template, language, whatsapp.endsWith('}')]).toEqual([template, language, false]);
-      // The text of a sign-in code is Meta's own
-      expect([template, language, whatsapp.startsWith('{')]).toEqual([
-        template,
-        language,
-        template === 'otp@1',
-      ]);
+      for (const text of allOf(standing(template).texts[language].whatsapp)) {
+        expect([template, text, /\}\s*\{/.test(text)]).toEqual([template, text, false]);
+        expect([template, text, text.endsWith('}')]).toEqual([template, text, false]);
+        // The text of a sign-in code is Meta's own
+        expect([template, text, text.startsWith('{')]).toEqual([template, text, template === 'otp@1']);
+      }
     }
   });
 });
 
 describe('an email', () => {
   test('R4.4 shows HTML in names as text: its tags are the same whatever the values are', () => {
-    const plain = (template: string) =>
-      Object.fromEntries(
-        Object.entries(variablesOf(template)).map(([name, each]) => [
-          name,
-          {
-            code: '123456',
-            count: '5',
-            time: '12:00',
-            link,
-            choice: 'photo',
-            name: 'Asha',
-            plate: 'KA 01',
-            text: 'blurred',
-          }[each.kind],
-        ]),
-      );
     fc.assert(
       fc.property(rendering, (asked) => {
         const data = { ...asked.data, ...('link' in asked.data ? { link } : {}) };
         const { html } = render({ ...asked, data, channel: 'email' });
-        const usual = render({ ...asked, data: plain(asked.template), channel: 'email' }).html;
+        const usualData = Object.fromEntries(
+          Object.entries(plainData(asked.template)).filter(([name]) => name in asked.data),
+        );
+        const usual = render({ ...asked, data: usualData, channel: 'email' }).html;
         expect(tagsOf(html)).toEqual(tagsOf(usual));
         expect(html).not.toMatch(/<script|<img|javascript:/i);
       }),
@@ -386,16 +451,24 @@ test('R4 cutting keeps whole letters, and never more than it may', () => {
   expect(cut('👩‍👩‍👧‍👦 Rao', 12)).toBe('👩‍👩‍👧‍👦');
 });
 
-test("R4.2 each text is registered with development's MSG91, for an SOS and its end too", () => {
+test("R4.2 each text has a registered name of its own, and development's MSG91 has them all", () => {
+  const names = registrations().map(({ channel, name }) => `${channel} ${name}`);
+  expect(new Set(names).size).toBe(names.length);
   const { msg91TemplateIds } = loadConfig({ NODE_ENV: 'test' });
-  const names = everyText.map(([template, language]) => {
-    const data = Object.fromEntries(
-      Object.entries(variablesOf(template)).map(([name, variable]) => [
-        name,
-        fc.sample(valueOf(variable), { numRuns: 1, seed: 1 })[0] ?? '',
-      ]),
-    );
-    return render({ template, channel: 'sms', language, data }).template.name;
+  const bySms = registrations().flatMap(({ channel, name }) => (channel === 'sms' ? [name] : []));
+  expect(Object.keys(msg91TemplateIds).toSorted()).toEqual(bySms.toSorted());
+  // As they were registered first: neither is renamed or changed
+  expect(bySms).toEqual(expect.arrayContaining(['otp_v1_hi', 'sos_raised_v1_en', 'sos_raised_v1_place_hi']));
+  const whatsapp = ({ template, data }: { template: string; data: Record<string, string> }) =>
+    render({ template, data, channel: 'whatsapp', language: 'en' });
+  expect(whatsapp({ template: 'sos-raised', data: { name: 'Asha', link } })).toEqual({
+    name: 'sos_raised_v1',
+    language: 'en',
+    variables: ['Asha', link],
   });
-  expect(Object.keys(msg91TemplateIds).toSorted()).toEqual(names.toSorted());
+  expect(whatsapp({ template: 'sos-over', data: { name: 'Asha', how: 'resolved' } })).toEqual({
+    name: 'sos_over_v1',
+    language: 'en',
+    variables: ['Asha'],
+  });
 });

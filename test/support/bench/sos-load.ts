@@ -23,8 +23,15 @@ export async function writeCards(redis: Redis, config: Config, prefix: string, u
         relation: 'friend',
       }));
       const sealed = sealer.seal(JSON.stringify(contacts));
-      const fields = ['version', '1', 'name', `Rider ${n}`, 'contacts', sealed, 'pin', '', 'duressPin', ''];
-      pipeline.hset(cardKey(`${prefix}${n}`), ...fields);
+      const fields = {
+        version: 1,
+        name: `Rider ${n}`,
+        contacts: sealed,
+        pin: '',
+        duressPin: '',
+        language: 'en',
+      };
+      pipeline.hset(cardKey(`${prefix}${n}`), fields);
     }
     const failed = (await pipeline.exec())?.find(([error]) => error);
     if (failed?.[0]) throw failed[0];

@@ -43,7 +43,7 @@ function newPress(): { body: { tripId: string; location: object }; mark: string 
   const n = ++counter;
   const lat = 10 + n / 1000;
   const location = { lat, lng: 77.59, accuracy: 9, timestamp: Date.now() };
-  return { body: { tripId: `trp_chaos${n}`, location }, mark: `q=${lat.toFixed(5)},` };
+  return { body: { tripId: `trp_chaos${n}`, location }, mark: `${lat.toFixed(5)},` };
 }
 
 const accepted = (person: Person, mark: string, alertId: string, pressedAt: number): Alert => ({

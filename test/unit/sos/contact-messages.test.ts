@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { ProviderError } from '../../../lib/providers/provider-error.ts';
+import type { SmsProvider } from '../../../lib/providers/sms.ts';
 import { createSealer } from '../../../lib/sealed.ts';
 import { render } from '../../../lib/templates/index.ts';
 import {
@@ -7,7 +8,6 @@ import {
   claimed,
   claimLastsMs,
   dueNext,
-  messageTo,
   openContacts,
   placeOf,
 } from '../../../services/sos/contact-messages.ts';
@@ -17,9 +17,9 @@ import { state } from './records.ts';
 const place = (lat: number) => ({ lat, lng: 1, accuracy: null, source: 'gps' as const, ageMs: 0 });
 const message: ContactMessage = {
   to: '+919812345678',
-  body: 'SOS',
-  template: { name: 'sos', variables: {} },
+  said: { template: 'sos-raised', language: 'en', data: { name: 'Asha' } },
   devices: [],
+  opens: null,
 };
 const by = (name: string) => ({ name, channel: 'sms' as const });
 const silent = new ProviderError({ provider: 'twilio', code: 'ECONNRESET', permanent: false });
@@ -39,7 +39,7 @@ function providers(failures: ProviderError[], found: string | null = null) {
     name: 'twilio',
     channel: 'sms',
     send: send('twilio'),
-    async findSent({ since }) {
+    async findSent(_message, since) {
       calls.push(`asked since ${since}`);
       return found === null ? null : { providerMessageId: found };
     },
@@ -124,18 +124,6 @@ describe('contacts of a card', () => {
     const contacts = openContacts(sealer, 'secret', sealer.seal(JSON.stringify(listed)));
     expect(contacts).toEqual([{ ...listed[0], key: expect.stringMatching(/^[0-9a-f]{16}$/) }]);
   });
-
-  test('a template gets what its operator allows, also for the end', () => {
-    const contact = { name: 'Ravi', phone: '+919812345678', relation: 'friend', key: 'c1' };
-    const told = { name: 'आ'.repeat(90), status: 'active' as const, location: place(1), link: null };
-    const raised = messageTo(contact, 'raised', told);
-    expect(raised).toMatchObject({ to: contact.phone, template: { name: 'sos' } });
-    expect(Array.from(raised.template?.variables.name ?? '')).toHaveLength(30);
-    expect(raised.template?.variables.place).toBe('maps.google.com/?q=1.00000,1.00000');
-    const over = messageTo(contact, 'over', { ...told, status: 'resolved' });
-    expect(over.template).toMatchObject({ name: 'sos-over', variables: { name: expect.any(String) } });
-    expect(messageTo(contact, 'raised', { ...told, name: 'A\nB  C' }).template.variables.name).toBe('A B C');
-  });
 });
 
 describe('ways to a contact', () => {
@@ -157,32 +145,53 @@ describe('ways to a contact', () => {
   const options = { timeoutMs: 1000 };
   const raised: ContactMessage = {
     ...message,
-    template: { name: 'sos', variables: { name: 'Asha', place: 'here', link: 'https://x' } },
+    said: { template: 'sos-raised', language: 'hi', data: { name: 'Asha', link: 'https://x' } },
     devices: ['one', 'two'],
+    opens: 'https://x',
+  };
+  const over: ContactMessage = {
+    ...raised,
+    said: { template: 'sos-over', language: 'hi', data: { name: 'Asha', how: 'resolved' } },
   };
 
-  test('R3.6 WhatsApp comes after all SMS, with the values of its template in order', async () => {
+  test('R3.6 WhatsApp comes after all SMS; each gets its template, to the letter what is registered', async () => {
     calls.length = 0;
-    const sms = {
-      ...by('twilio'),
-      name: 'twilio' as const,
-      send: async () => ({ providerMessageId: 'SM1' }),
+    const sms: SmsProvider = {
+      name: 'twilio',
+      channel: 'sms',
+      async send(sent) {
+        calls.push(sent);
+        return { providerMessageId: 'SM1' };
+      },
+      async findSent(sent) {
+        calls.push(sent);
+        return null;
+      },
     };
     const { texts } = waysOf({ sms: [sms], whatsapp: [taking('whatsapp', 'whatsapp')], push: [] });
     expect(texts.map(({ name, channel }) => [name, channel])).toEqual([
       ['twilio', 'sms'],
       ['whatsapp', 'whatsapp'],
     ]);
-    const over = { ...raised, template: { name: 'sos-over', variables: { name: 'Asha' } } };
-    for (const one of [raised, over]) await texts[1]?.send(one, options);
-    // To the letter what is registered
-    const asRegistered = (template: string) =>
-      render({ template, channel: 'whatsapp', language: 'en', data: { name: 'Asha', link: 'https://x' } });
-    expect(calls).toEqual(
-      ['sos-raised', 'sos-over'].map((name) => ({ to: raised.to, template: asRegistered(name) })),
-    );
-    const unregistered = { ...raised, template: { name: 'other', variables: {} } };
-    await expect(texts[1]?.send(unregistered, options)).rejects.toMatchObject({ code: 'NO_TEMPLATE' });
+    const { to } = message;
+    for (const one of [raised, over]) {
+      calls.length = 0;
+      for (const way of texts) await way.send(one, options);
+      // Looked for by the text that was sent
+      expect(await texts[0]?.findSent?.(one, 7, options)).toBeNull();
+      const text = render({ ...one.said, channel: 'sms' });
+      expect(calls).toEqual([
+        { to, ...text },
+        { to, template: render({ ...one.said, channel: 'whatsapp' }) },
+        { to, body: text.body, since: 7 },
+      ]);
+    }
+    const blind: SmsProvider = { name: 'msg91', channel: 'sms', send: sms.send.bind(sms) };
+    expect(waysOf({ sms: [blind], whatsapp: [], push: [] }).texts[0]).not.toHaveProperty('findSent');
+    const unknownTemplate = { ...raised, said: { ...raised.said, template: 'other' } };
+    await expect(texts[1]?.send(unknownTemplate, options)).rejects.toMatchObject({
+      type: 'TEMPLATE_UNKNOWN',
+    });
   });
 
   test('+ a push message goes to all devices; one that takes it is enough', async () => {
@@ -196,9 +205,10 @@ describe('ways to a contact', () => {
     expect(calls).toHaveLength(2);
     expect(calls[1]).toMatchObject({
       token: 'two',
-      title: 'SOS: Asha needs help',
+      title: 'SOS: Asha',
+      body: 'अभी मदद चाहिए। जगह पता नहीं। उन्हें फ़ोन करें।',
       priority: 'high',
-      data: { kind: 'sos', link: 'https://x' },
+      data: { template: 'sos-raised@1', link: 'https://x' },
     });
     await expect(pushBy({ one: gone, two: busy }).send(raised, options)).rejects.toBe(busy);
     await expect(pushBy({ one: gone, two: gone }).send(raised, options)).rejects.toBe(gone);

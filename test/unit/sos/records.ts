@@ -16,6 +16,7 @@ export function record(over: Partial<AlertRecord> = {}): AlertRecord {
     contacts: 'sealed',
     pin: 'hash-of-pin',
     duressPin: 'hash-of-duress-pin',
+    language: 'en',
     status: 'active',
     duressAt: null,
     endedAt: null,
