@@ -63,13 +63,13 @@ describe('+ everything else sheds load before an SOS does', () => {
   test('an SOS does not wait for requests that are under way, however many', async () => {
     const { rider, tripId } = await activeTrip(system);
     const { sessions } = system.broker.getLocalService('api') as Service & { sessions: Sessions };
-    const { resolve } = sessions;
+    const resolve = sessions.resolve.bind(sessions);
     const { promise: released, resolve: release } = Promise.withResolvers<void>();
     let held = 0;
     sessions.resolve = async (token) => {
       held++;
       await released;
-      return resolve.call(sessions, token);
+      return resolve(token);
     };
     // More than a bulkhead lets through at once
     const waiting = Array.from({ length: 250 }, () =>
