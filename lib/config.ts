@@ -249,7 +249,7 @@ function environmentSchema(production: boolean) {
     SOCKET_PAYLOAD_KB: count(256).describe('Largest socket message'),
     SOCKET_MAX_ROOMS: count(production ? 50 : 1000).describe('Trips that one connection may watch at once'),
     LOCATION_TICK_MS: count(1000).describe('How often buffered updates are processed'),
-    LOCATION_GATEWAY_BATCH_MS: count(50).describe(
+    LOCATION_GATEWAY_BATCH_MS: count(200).describe(
       'How long a gateway collects updates before it hands them on',
     ),
     LOCATION_RETENTION_MS: count(3_600_000).describe(

@@ -13,6 +13,8 @@ export interface CallOptions {
   timeout?: number;
   retries?: number;
   meta?: Meta;
+  /** The node that is asked, and no other. */
+  nodeID?: string;
 }
 
 export interface Log {

@@ -1,6 +1,10 @@
 /** Where locations live in Redis. All keys of a shard share a hash tag, so that a Cluster keeps them together. */
 
-export const shardCount = 256;
+/**
+ * Few enough that a shard's batch is worth its commands, many enough to spread over the nodes of a Cluster. Fixed: what Redis
+ * holds is found by it.
+ */
+export const shardCount = 64;
 
 /** The shard of a trip: FNV-1a over its id. Every process must agree, for as long as data lives. */
 export function shardOf(tripId: string): number {

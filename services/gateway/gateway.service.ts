@@ -4,8 +4,10 @@
  */
 import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage } from 'node:http';
+import type { ServiceBroker } from 'moleculer';
 import SocketIO from 'moleculer-io';
 import type { Server } from 'socket.io';
+import type { Reported } from '../../contracts/location.ts';
 import { clientIp } from '../../lib/client-ip.ts';
 import { defineService, type Mixin } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
@@ -24,6 +26,7 @@ import { answerEvents } from './answer-events.ts';
 import { forgetRequests } from './forget-requests.ts';
 import { refusalOf } from './handshake.ts';
 import { letClientsGo } from './let-clients-go.ts';
+import { LocationOwners } from './location-owners.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
 import { connectionsFor, refuseHandshakes } from './refuse-handshakes.ts';
 import { ShareDoor, shareNamespace } from './share-namespace.ts';
@@ -36,6 +39,8 @@ import { TripFanout } from './trip-fanout.ts';
 const changesCheckMs = 250;
 const sessionCheckMs = 60_000;
 const endedKeptMs = 60_000;
+/** How often it is looked whose minute is over, ms. */
+const lookAtAllMs = 2000;
 /** How often the streams are asked for what the channels did not bring, ms. */
 const catchUpMs = 2000;
 /** A message that Socket.IO itself cuts off, bytes; below it a refusal has a code. */
@@ -46,6 +51,12 @@ const socketIo: Mixin<{ io: Server }> = {
   mixins: [SocketIO],
   actions: { call: false, broadcast: false, getClients: false },
 };
+
+/** Nodes that offer an action, as far as this one knows. */
+const nodesWith = ({ registry }: ServiceBroker, action: string): string[] =>
+  (registry.getActionEndpoints(action)?.endpoints ?? [])
+    .filter(({ isAvailable }) => isAvailable)
+    .map(({ id }) => id);
 
 const tokenOf = ({ token }: Record<string, unknown>) => (typeof token === 'string' ? token : undefined);
 
@@ -62,6 +73,8 @@ export default defineService({
     ended: new Map<string, number>(),
     sweep: undefined as NodeJS.Timeout | undefined,
     sweeping: false,
+    /** When every open socket was last looked at, ms. */
+    allLookedAt: 0,
     /** Up to where changes of sessions are known; a minute back at first, for clocks that differ. */
     changesCursor: `${Date.now() - 60_000}-0`,
     closers: [] as (() => void)[],
@@ -140,15 +153,40 @@ export default defineService({
       return [...users, ...adminNamespace(this.io).sockets.values()];
     },
 
+    /** The sockets of this node that belong to these users' sessions. */
+    socketsOf(userIds: Iterable<string>): (ClientSocket | AdminSocket)[] {
+      const namespaces = [this.io.of('/'), adminNamespace(this.io)];
+      return [...userIds].flatMap((id) =>
+        namespaces.flatMap(({ adapter, sockets }) =>
+          [...(adapter.rooms.get(`user:${id}`) ?? [])].flatMap((socketId) => {
+            const socket = sockets.get(socketId) as ClientSocket | AdminSocket | undefined;
+            return socket ? [socket] : [];
+          }),
+        ),
+      );
+    },
+
     /** Cuts the sockets whose sessions have ended, a few at a time. */
     async checkSessions(): Promise<void> {
-      const due = Date.now() - sessionCheckMs;
       // Events say it at once, and can be lost
       const { cursor, users } = await this.sessions.changedSince(this.changesCursor);
+      await this.checkSockets(this.socketsOf(users));
       this.changesCursor = cursor;
-      for (const socket of this.signedIn()) {
-        const { checkedAt, caller } = socket.data;
-        if (checkedAt > due && !users.has(caller.id) && caller.standing !== 'unknown') continue;
+      // To look at each socket is most of what thousands of idle ones cost
+      const now = Date.now();
+      if (now - this.allLookedAt < lookAtAllMs) return;
+      this.allLookedAt = now;
+      await this.checkSockets(
+        this.signedIn().filter(
+          ({ data: { checkedAt, caller } }) =>
+            checkedAt <= now - sessionCheckMs || caller.standing === 'unknown',
+        ),
+      );
+      for (const [tripId, at] of this.ended) if (at < now - endedKeptMs) this.ended.delete(tripId);
+    },
+
+    async checkSockets(sockets: Iterable<ClientSocket | AdminSocket>): Promise<void> {
+      for (const socket of sockets) {
         socket.data.checkedAt = Date.now();
         try {
           socket.data.caller = await this.sessions.resolve(socket.data.token);
@@ -158,7 +196,6 @@ export default defineService({
           socket.disconnect(true);
         }
       }
-      for (const [tripId, at] of this.ended) if (at < Date.now() - endedKeptMs) this.ended.delete(tripId);
     },
 
     tripChanged({
@@ -173,6 +210,21 @@ export default defineService({
       if (status === 'ended' || status === 'cancelled') this.ended.set(tripId, Date.now());
       this.io.local.to(tripRoom(tripId)).emit('trip', { tripId, status, at });
       this.shareDoor?.tripChanged({ tripId, status, at });
+    },
+
+    /** Hands updates to a location node, or to any other if that one does not take them. */
+    async report(owners: LocationOwners, node: string | undefined, updates: Reported[]): Promise<void> {
+      const options = { timeout: 2000 };
+      if (node !== undefined) {
+        try {
+          await this.call('location.report', { updates }, { ...options, nodeID: node });
+          return;
+        } catch (error) {
+          owners.passOver(node);
+          this.logger.warn('A location node does not take updates', { node, error });
+        }
+      }
+      await this.call('location.report', { updates }, options);
     },
 
     /** Before anything stops: clients go elsewhere one by one, served until then, and what they sent is handed on. */
@@ -250,9 +302,8 @@ export default defineService({
       everyNode: true,
       handler(ctx) {
         // The role may have changed: look it up at the next sweep
-        for (const socket of this.signedIn()) {
-          if (socket.data.caller.id === ctx.params.userId) socket.data.checkedAt = 0;
-        }
+        for (const socket of this.socketsOf([ctx.params.userId])) socket.data.checkedAt = 0;
+        this.allLookedAt = 0;
       },
     },
 
@@ -328,11 +379,14 @@ export default defineService({
       },
       onTrouble: (text, error) => logger.warn(text, { error }),
     });
+    const owners = new LocationOwners(() => nodesWith(broker, 'location.report'));
     const outgoing = new OutgoingBatch({
       delayMs: config.locationGatewayBatchMs,
       maxSize: 500,
       send: async (updates) => {
-        await this.call('location.report', { updates }, { timeout: 2000 });
+        await Promise.all(
+          [...owners.group(updates)].map(([node, theirs]) => this.report(owners, node, theirs)),
+        );
       },
     });
     this.outgoing = outgoing;

@@ -33,7 +33,7 @@ export interface SocketState {
   checkedAt: number;
   bucket: TokenBucket;
   /** By trip; a promise while it is being asked, so that updates keep their order. */
-  driving: Map<string, Promise<Driving>>;
+  driving: Map<string, Driving | Promise<Driving>>;
 }
 
 export type ClientSocket = Socket<ClientToServer, ServerToClient, Record<string, never>, SocketState>;
@@ -80,24 +80,25 @@ async function askDriving(
 const lastFix = (last: Update | null) =>
   last && { lat: last.lat, lng: last.lng, accuracy: last.accuracy, timestamp: last.timestamp };
 
-/** The right to report for this trip; asked once, then kept with the socket. */
-function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): Promise<Driving> {
+/** The right to report for this trip; asked once, then kept with the socket. No promise for what is known: that is the rule. */
+function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): Driving | Promise<Driving> {
   const { driving } = socket.data;
   const known = driving.get(tripId);
-  const asked = (known ?? Promise.resolve(null)).then((state) => {
-    const fresh =
-      state && state.checkedAt > parts.endedAt(tripId) && parts.now() - state.checkedAt < drivingForMs;
-    if (fresh) return state;
-    return askDriving(parts, socket, tripId, state?.jump ?? null).catch((error: unknown) => {
-      // A driver who was right a moment ago goes on while Redis or trips is away; Redis decides in the end
-      const isAway = errorStatus(error) >= 500;
-      if (!state || !isAway || state.checkedAt <= parts.endedAt(tripId)) throw error;
-      return { ...state, checkedAt: parts.now() - drivingForMs + askAgainMs };
-    });
+  if (known instanceof Promise) return known;
+  const endedAt = parts.endedAt(tripId);
+  if (known && known.checkedAt > endedAt && parts.now() - known.checkedAt < drivingForMs) return known;
+  const asked = askDriving(parts, socket, tripId, known?.jump ?? null).catch((error: unknown) => {
+    // A driver who was right a moment ago goes on while Redis or trips is away; Redis decides in the end
+    const isAway = errorStatus(error) >= 500;
+    if (!known || !isAway || known.checkedAt <= parts.endedAt(tripId)) throw error;
+    return { ...known, checkedAt: parts.now() - drivingForMs + askAgainMs };
   });
   driving.set(tripId, asked);
-  // A refusal is not kept: the trip may start in a moment. It reaches the caller through `asked` all the same
-  asked.catch(() => driving.get(tripId) === asked && driving.delete(tripId));
+  asked.then(
+    (state) => driving.get(tripId) === asked && driving.set(tripId, state),
+    // A refusal is not kept: the trip may start in a moment. It reaches the caller through `asked` all the same
+    () => driving.get(tripId) === asked && driving.delete(tripId),
+  );
   return asked;
 }
 
@@ -152,7 +153,8 @@ export const handlers: Handlers = {
   },
 
   async 'location:update'(parts, socket, { tripId, ...fix }) {
-    const driving = await drivingOf(parts, socket, tripId);
+    const asked = drivingOf(parts, socket, tripId);
+    const driving = asked instanceof Promise ? await asked : asked;
     const { refused, state } = checkPosition(driving.jump, fix, parts.now());
     driving.jump = state;
     if (refused) throw new AppError(refused);

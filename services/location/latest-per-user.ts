@@ -8,26 +8,36 @@ export interface Reported {
 /**
  * Buffers what is reported until the next batch: of each user's updates for a trip only the one with the latest
  * timestamp stays. Of equal timestamps the first stays. The order of arrival makes no difference otherwise.
+ *
+ * Trips are in slices, which are emptied one at a time.
  */
 export class LatestPerUser<U extends Reported> {
-  #updates = new Map<string, U>();
+  readonly #slices: Map<string, U>[];
+  readonly #sliceOf: (tripId: string) => number;
+
+  /** `sliceOf` answers a number below `slices`, always the same for a trip. */
+  constructor(slices = 1, sliceOf: (tripId: string) => number = () => 0) {
+    this.#slices = Array.from({ length: slices }, () => new Map<string, U>());
+    this.#sliceOf = sliceOf;
+  }
 
   get size(): number {
-    return this.#updates.size;
+    return this.#slices.reduce((sum, { size }) => sum + size, 0);
   }
 
   /** False when it is superseded: late, a duplicate, or it replaced an older one (which then counts). */
   add(update: U): boolean {
+    const updates = this.#slices[this.#sliceOf(update.tripId)] as Map<string, U>;
     const key = `${update.tripId} ${update.userId}`;
-    const waiting = this.#updates.get(key);
-    if (!waiting || update.timestamp > waiting.timestamp) this.#updates.set(key, update);
+    const waiting = updates.get(key);
+    if (!waiting || update.timestamp > waiting.timestamp) updates.set(key, update);
     return waiting === undefined;
   }
 
-  /** Empties the buffer. */
-  take(): U[] {
-    const updates = [...this.#updates.values()];
-    this.#updates = new Map();
+  /** Empties a slice. */
+  take(slice = 0): U[] {
+    const updates = [...(this.#slices[slice]?.values() ?? [])];
+    this.#slices[slice] = new Map();
     return updates;
   }
 }

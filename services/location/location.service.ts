@@ -6,7 +6,7 @@ import type { Reported } from '../../contracts/location.ts';
 import type { Trip } from '../../contracts/trips.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
-import { shardCount } from '../../lib/location-keys.ts';
+import { shardCount, shardOf } from '../../lib/location-keys.ts';
 import { redis } from '../../mixins/redis.ts';
 import { judgeBacklog } from './backlog.ts';
 import { LatestPerUser } from './latest-per-user.ts';
@@ -17,13 +17,22 @@ const backlogForMs = 86_400_000;
 /** How often silent trips are taken out of the geo-index, ms. */
 const sweepEveryMs = 60_000;
 
+/**
+ * A tick is spread out: so many times in it a part of the trips is processed, each trip once a tick. All at once would be a
+ * burst for Redis, gateways and phones, and the last of it late.
+ */
+const slicesOf = (tickMs: number): number => Math.min(16, Math.max(1, Math.floor(tickMs / 50)));
+
 export default defineService({
   name: 'location',
   mixins: [redis()],
   state: () => ({
     buffer: new LatestPerUser<Reported>(),
+    slices: 1,
     /** The batch under way; batches follow one another. */
     batch: Promise.resolve(),
+    /** Batches that wait for it, by slice: what comes until then is in them. */
+    waiting: new Map<number, Promise<void>>(),
     timer: undefined as NodeJS.Timeout | undefined,
     sweeper: undefined as NodeJS.Timeout | undefined,
     sweep: Promise.resolve(),
@@ -43,9 +52,13 @@ export default defineService({
       if (by > 0) this.broker.metrics.increment('location.updates.total', { outcome }, by);
     },
 
-    /** Processes what is buffered. What Redis did not take goes back, unless something newer has come. */
-    async processBatch(): Promise<void> {
-      const updates = this.buffer.take();
+    sliceOf(tripId: string): number {
+      return shardOf(tripId) % this.slices;
+    },
+
+    /** Processes what is buffered of a slice. What Redis did not take goes back, unless something newer has come. */
+    async processBatch(slice: number): Promise<void> {
+      const updates = this.buffer.take(slice);
       if (updates.length === 0) return;
       const stopTimer = this.broker.metrics.timer('location.batch.time');
       let trouble: unknown;
@@ -89,9 +102,19 @@ export default defineService({
         );
     },
 
-    flushBuffer(): Promise<void> {
-      this.batch = this.batch.then(() => this.processBatch());
+    flushSlice(slice: number): Promise<void> {
+      const waiting = this.waiting.get(slice);
+      if (waiting) return waiting;
+      this.batch = this.batch.then(() => {
+        this.waiting.delete(slice);
+        return this.processBatch(slice);
+      });
+      this.waiting.set(slice, this.batch);
       return this.batch;
+    },
+
+    async flushBuffer(): Promise<void> {
+      await Promise.all(Array.from({ length: this.slices }, (_, slice) => this.flushSlice(slice)));
     },
   },
 
@@ -121,7 +144,7 @@ export default defineService({
       permissions: 'internal',
       async handler(ctx) {
         // What is buffered on another node counts too, when it comes; from here it comes before the end is told
-        await this.flushBuffer();
+        await this.flushSlice(this.sliceOf(ctx.params.tripId));
         await this.index().close(ctx.params.tripId);
         return null;
       },
@@ -216,13 +239,16 @@ export default defineService({
       quantiles: true,
       description: 'Time of a batch in Redis',
     });
-    const { locationRetentionMs, locationStreamsMaxMb } = this.config;
+    const { locationRetentionMs, locationStreamsMaxMb, locationTickMs } = this.config;
     const maxShardBytes = Math.floor((locationStreamsMaxMb * 1024 * 1024) / shardCount);
     this.liveIndex = new LiveIndex(this.redis, locationRetentionMs, maxShardBytes);
     this.sweeper = setInterval(() => {
       this.sweep = this.dropSilent();
     }, sweepEveryMs);
-    this.timer = setInterval(() => void this.flushBuffer(), this.config.locationTickMs);
+    this.slices = slicesOf(locationTickMs);
+    this.buffer = new LatestPerUser<Reported>(this.slices, (tripId) => this.sliceOf(tripId));
+    let next = 0;
+    this.timer = setInterval(() => void this.flushSlice(next++ % this.slices), locationTickMs / this.slices);
   },
 
   async stopped() {

