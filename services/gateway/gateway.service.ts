@@ -7,7 +7,6 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { ServiceBroker } from 'moleculer';
 import SocketIO from 'moleculer-io';
 import type { Server } from 'socket.io';
-import type { Reported } from '../../contracts/location.ts';
 import { clientIp } from '../../lib/client-ip.ts';
 import { defineService, type Mixin } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
@@ -212,21 +211,6 @@ export default defineService({
       this.shareDoor?.tripChanged({ tripId, status, at });
     },
 
-    /** Hands updates to a location node, or to any other if that one does not take them. */
-    async report(owners: LocationOwners, node: string | undefined, updates: Reported[]): Promise<void> {
-      const options = { timeout: 2000 };
-      if (node !== undefined) {
-        try {
-          await this.call('location.report', { updates }, { ...options, nodeID: node });
-          return;
-        } catch (error) {
-          owners.passOver(node);
-          this.logger.warn('A location node does not take updates', { node, error });
-        }
-      }
-      await this.call('location.report', { updates }, options);
-    },
-
     /** Before anything stops: clients go elsewhere one by one, served until then, and what they sent is handed on. */
     async drain(): Promise<void> {
       await letClientsGo(this.io, this.namespaces(), { spreadMs: this.config.gatewayDrainMs });
@@ -379,15 +363,21 @@ export default defineService({
       },
       onTrouble: (text, error) => logger.warn(text, { error }),
     });
-    const owners = new LocationOwners(() => nodesWith(broker, 'location.report'));
+    const owners = new LocationOwners({
+      nodes: () => nodesWith(broker, 'location.report'),
+      // One that does not take them at once is not asked again: another is
+      report: (updates, node) =>
+        this.call(
+          'location.report',
+          { updates },
+          { timeout: 2000, ...(node === undefined ? {} : { nodeID: node, retries: 0 }) },
+        ),
+      onTrouble: (node, error) => logger.warn('A location node does not take updates', { node, error }),
+    });
     const outgoing = new OutgoingBatch({
       delayMs: config.locationGatewayBatchMs,
       maxSize: 500,
-      send: async (updates) => {
-        await Promise.all(
-          [...owners.group(updates)].map(([node, theirs]) => this.report(owners, node, theirs)),
-        );
-      },
+      send: (updates) => owners.report(updates),
     });
     this.outgoing = outgoing;
     this.parts = {

@@ -2,6 +2,7 @@
  * Which location node a trip's updates are handed to. Any node may do any trip's work; when the same one does it as long as
  * the nodes are the same, its batches are larger, and so fewer.
  */
+import type { Reported } from '../../contracts/location.ts';
 import { shardCount, shardOf } from '../../lib/location-keys.ts';
 
 /** A node that did not take a batch is passed over for so long, ms: about until the broker knows that it is gone. */
@@ -27,34 +28,55 @@ export function ownersOf(nodes: readonly string[]): string[] {
   );
 }
 
+export interface OwnersParts {
+  /** Ids of those that can take a batch now. */
+  nodes(this: void): readonly string[];
+  /** Hands updates to a node; undefined: to whichever the broker picks. */
+  report(this: void, updates: Reported[], node: string | undefined): Promise<unknown>;
+  onTrouble(this: void, node: string, error: unknown): void;
+  now?(this: void): number;
+}
+
 export class LocationOwners {
-  readonly #nodes: () => readonly string[];
-  readonly #now: () => number;
+  readonly #parts: OwnersParts;
   readonly #passedOver = new Map<string, number>();
   #known = '';
   #owners: string[] = [];
 
-  /** `nodes`: ids of those that can take a batch now. */
-  constructor(nodes: () => readonly string[], now: () => number = Date.now) {
-    this.#nodes = nodes;
-    this.#now = now;
+  constructor(parts: OwnersParts) {
+    this.#parts = parts;
   }
 
-  /** The updates by who they are handed to; undefined when there is nobody in particular. */
-  group<U extends { tripId: string }>(updates: readonly U[]): Map<string | undefined, U[]> {
+  /** Hands each owner its updates, and any other node what one does not take; rejects if nobody took some of them. */
+  async report(updates: readonly Reported[]): Promise<void> {
     const owners = this.#current();
-    return Map.groupBy(updates, ({ tripId }) => owners[shardOf(tripId)]);
+    const groups = Map.groupBy(updates, ({ tripId }) => owners[shardOf(tripId)]);
+    await Promise.all([...groups].map(([node, theirs]) => this.#reportTo(node, theirs)));
   }
 
-  /** It did not take what it was handed. */
-  passOver(node: string): void {
-    this.#passedOver.set(node, this.#now() + passedOverMs);
+  async #reportTo(node: string | undefined, updates: Reported[]): Promise<void> {
+    const { report, onTrouble } = this.#parts;
+    if (node !== undefined) {
+      try {
+        await report(updates, node);
+        return;
+      } catch (error) {
+        this.#passedOver.set(node, this.#now() + passedOverMs);
+        onTrouble(node, error);
+      }
+    }
+    await report(updates, undefined);
+  }
+
+  #now(): number {
+    return this.#parts.now?.() ?? Date.now();
   }
 
   #current(): readonly string[] {
     const now = this.#now();
     for (const [node, until] of this.#passedOver) if (until <= now) this.#passedOver.delete(node);
-    const nodes = this.#nodes()
+    const nodes = this.#parts
+      .nodes()
       .filter((node) => !this.#passedOver.has(node))
       .toSorted();
     const key = nodes.join();

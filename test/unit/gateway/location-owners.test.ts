@@ -1,10 +1,28 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import type { Reported } from '../../../contracts/location.ts';
 import { shardCount, shardOf } from '../../../lib/location-keys.ts';
 import { LocationOwners, ownersOf } from '../../../services/gateway/location-owners.ts';
 
 const nodeNames = fc.uniqueArray(fc.string({ minLength: 1, maxLength: 20 }), { minLength: 1, maxLength: 8 });
-const updatesOf = (count: number) => Array.from({ length: count }, (_, n) => ({ tripId: `trp_${n}` }));
+const updates = Array.from({ length: 500 }, (_, n) => ({ tripId: `trp_${n}` })) as Reported[];
+
+/** What was handed to whom, by a broker whose nodes do as `fails` says. */
+function reporting(nodes: string[], fails: (node: string | undefined) => boolean = () => false) {
+  const handed: { node: string | undefined; updates: Reported[] }[] = [];
+  const troubles: string[] = [];
+  const clock = { now: 0 };
+  const owners = new LocationOwners({
+    nodes: () => nodes,
+    async report(theirs, node) {
+      handed.push({ node, updates: theirs });
+      if (fails(node)) throw new Error('away');
+    },
+    onTrouble: (node) => void troubles.push(node),
+    now: () => clock.now,
+  });
+  return { owners, handed, troubles, clock };
+}
 
 describe('R2.1 who processes a trip', () => {
   test('every shard has one owner, the same one whatever the order of the nodes', () => {
@@ -39,34 +57,36 @@ describe('R2.1 who processes a trip', () => {
     expect(Math.min(...shares)).toBeGreaterThan(shardCount / nodes.length / 2);
   });
 
-  test('updates are grouped by owner, none is left out', () => {
-    const nodes = ['a', 'b', 'c'];
-    const updates = updatesOf(500);
-    const groups = new LocationOwners(() => nodes).group(updates);
-    expect([...groups.values()].flat()).toHaveLength(updates.length);
-    const owners = ownersOf(nodes);
-    for (const [node, theirs] of groups)
-      for (const { tripId } of theirs) expect(owners[shardOf(tripId)]).toBe(node);
+  test('each owner is handed its updates, none is left out', async () => {
+    const { owners, handed } = reporting(['a', 'b', 'c']);
+    await owners.report(updates);
+    expect(handed.flatMap((call) => call.updates)).toHaveLength(updates.length);
+    const expected = ownersOf(['a', 'b', 'c']);
+    for (const { node, updates: theirs } of handed)
+      for (const { tripId } of theirs) expect(expected[shardOf(tripId)]).toBe(node);
   });
 
-  test('who does not take a batch is passed over for five seconds', () => {
-    let now = 0;
-    const owners = new LocationOwners(
-      () => ['a', 'b'],
-      () => now,
-    );
-    const nodesOf = () => [...owners.group(updatesOf(500)).keys()].toSorted();
-    expect(nodesOf()).toEqual(['a', 'b']);
-    owners.passOver('a');
-    expect(nodesOf()).toEqual(['b']);
-    now = 4999;
-    expect(nodesOf()).toEqual(['b']);
-    now = 5000;
-    expect(nodesOf()).toEqual(['a', 'b']);
+  test('what one does not take another gets, and it is passed over for five seconds', async () => {
+    const { owners, handed, clock, troubles } = reporting(['a', 'b'], (node) => node === 'a');
+    await owners.report(updates);
+    expect(troubles).toEqual(['a']);
+    const taken = handed.filter(({ node }) => node !== 'a').flatMap((call) => call.updates);
+    expect(taken).toHaveLength(updates.length);
+    const askedNow = async () => {
+      handed.length = 0;
+      await owners.report(updates);
+      return new Set(handed.map(({ node }) => node));
+    };
+    clock.now = 4999;
+    expect(await askedNow()).toEqual(new Set(['b']));
+    clock.now = 5000;
+    expect(await askedNow()).toEqual(new Set(['a', 'b', undefined]));
   });
 
-  test('without a node that is known, whoever the broker finds', () => {
-    const updates = updatesOf(3);
-    expect(new LocationOwners(() => []).group(updates)).toEqual(new Map([[undefined, updates]]));
+  test('without a node that is known, whoever the broker finds; if there is nobody, the caller is told', async () => {
+    const { owners, handed } = reporting([]);
+    await owners.report(updates);
+    expect(handed).toEqual([{ node: undefined, updates }]);
+    await expect(reporting(['a', 'b'], () => true).owners.report(updates)).rejects.toThrow('away');
   });
 });
