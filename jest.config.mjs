@@ -8,8 +8,8 @@ export default {
   // What a development run keeps, and other checkouts inside this one, hold no modules
   modulePathIgnorePatterns: ['<rootDir>/data/', '<rootDir>/\\.', '<rootDir>/worktrees/'],
   watchPathIgnorePatterns: ['<rootDir>/data/'],
-  // On two cores: tests that start systems mostly wait, and a fourth would only take the cores from those systems
-  maxWorkers: 3,
+  // On two cores: tests that start systems mostly wait (of 200 s, the cores had work for 140)
+  maxWorkers: 4,
   // Starting a broker with Redis takes a second or two on a busy machine; a test that needs longer says so itself
   testTimeout: 15_000,
 };

@@ -294,3 +294,13 @@ describe('notify', () => {
     expect(metric('notify_receipts_total', 'found="false"')).toBe(found + 1);
   });
 });
+
+describe('a stop with nothing to do', () => {
+  test('waits for none of the four queues', async () => {
+    const system = await startSystem({ only: ['notify'] });
+    const began = performance.now();
+    await system.stop();
+    // Bull itself takes 500 ms for each
+    expect(performance.now() - began).toBeLessThan(4 * 500);
+  });
+});

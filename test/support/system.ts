@@ -20,7 +20,6 @@ import sos from '../../services/sos/sos.service.ts';
 import sosSender from '../../services/sos/sos-sender.service.ts';
 import sosWorker from '../../services/sos/sos-worker.service.ts';
 import trips from '../../services/trips/trips.service.ts';
-import { startMongo } from './mongo.ts';
 
 const services = {
   accounts,
@@ -65,7 +64,9 @@ export async function startSystem(
   options: { only?: ServiceName[]; env?: Record<string, string>; dataDir?: string } = {},
 ): Promise<System> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'ride-test-')));
-  const mongo = process.env['TEST_DB'] === 'mongo' ? await startMongo() : undefined;
+  // The simulator's many modules are for those runs only
+  const mongo =
+    process.env['TEST_DB'] === 'mongo' ? await (await import('./mongo.ts')).startMongo() : undefined;
   const configured = loadConfig({
     NODE_ENV: 'test',
     LOG_LEVEL: 'fatal',
