@@ -128,6 +128,40 @@ const bullOnce: Mixin = {
   },
 };
 
+const closings = new WeakMap<Service, Promise<unknown>>();
+
+/** Closes all queues of a service, at once: one after the other their waits would add up. */
+function closeAll(service: Service & BullFields): Promise<unknown> {
+  const names = Object.keys((service.schema as { queues?: object }).queues ?? {});
+  const closing = closings.get(service) ?? Promise.all(names.map((name) => close(service, name)));
+  closings.set(service, closing);
+  return closing;
+}
+
+/**
+ * Waits for the jobs that are running; what waits stays in Redis. Bull can wait for ever when its connections broke
+ * meanwhile, and a job that is cut off runs again elsewhere.
+ */
+async function close(service: Service & BullFields, name: string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<string>((resolve) => {
+    timer = setTimeout(resolve, closeWithinMs, 'late');
+  });
+  const closed = service
+    .getQueue(name)
+    .close()
+    .then(
+      () => 'closed',
+      (error: unknown) => {
+        service.logger.warn('The queue did not close well', { queue: name, error });
+        return 'failed';
+      },
+    );
+  const outcome = await Promise.race([closed, late]);
+  clearTimeout(timer);
+  if (outcome === 'late') service.logger.warn('The queue is closed with jobs under way', { queue: name });
+}
+
 /**
  * A Bull queue of the service's own, `{name}` being its key prefix so that a Redis Cluster keeps it on one node; `this[as]`
  * adds jobs. `process` runs with `concurrency` jobs at once in each process; a job may run twice, so it must be idempotent.
@@ -211,24 +245,7 @@ export function queue<D, As extends string>(options: {
       });
     },
     async stopped(this: Service & BullFields) {
-      // Waits for the jobs that are running; what waits stays in Redis. Bull can wait for ever when its connections
-      // broke meanwhile, and a job that is cut off runs again elsewhere
-      let timer: NodeJS.Timeout | undefined;
-      const late = new Promise<string>((resolve) => {
-        timer = setTimeout(resolve, closeWithinMs, 'late');
-      });
-      const closed = this.getQueue(name)
-        .close()
-        .then(
-          () => 'closed',
-          (error: unknown) => {
-            this.logger.warn('The queue did not close well', { queue: name, error });
-            return 'failed';
-          },
-        );
-      const outcome = await Promise.race([closed, late]);
-      clearTimeout(timer);
-      if (outcome === 'late') this.logger.warn('The queue is closed with jobs under way', { queue: name });
+      await closeAll(this);
       for (const connection of connections.get(this) ?? []) {
         // One that was never ready: Bull would reject a promise that nobody holds
         connection.removeAllListeners('end');

@@ -295,12 +295,53 @@ describe('notify', () => {
   });
 });
 
-describe('a stop with nothing to do', () => {
-  test('waits for none of the four queues', async () => {
+describe('a stop', () => {
+  test('with nothing to do waits for none of the four queues', async () => {
     const system = await startSystem({ only: ['notify'] });
     const began = performance.now();
     await system.stop();
     // Bull itself takes 500 ms for each
     expect(performance.now() - began).toBeLessThan(4 * 500);
   });
+
+  test('with a provider that hangs waits for all queues at once, not for one after the other', async () => {
+    const simulator = await startProviderSimulator({
+      twilio: { accountSid: `AC${'0'.repeat(32)}`, authToken: 'development-only' },
+    });
+    const system = await startSystem({
+      only: ['notify'],
+      env: { PROVIDERS_SANDBOX_URL: simulator.url },
+    });
+    try {
+      simulator.fail('twilio', { kind: 'slow', delayMs: 30_000 });
+      const lanes = ['otp', 'safety-check', 'trip-accepted', 'trip-ended'];
+      const data: Record<string, object> = {
+        otp: { code: '482915' },
+        'safety-check': { answerBy: '12:30' },
+        'trip-accepted': { driver: 'Asha', vehicle: 'Swift', plate: 'KA01' },
+        'trip-ended': {},
+      };
+      const priorities = ['high', 'high', 'normal', 'low'];
+      const phones = lanes.map(() => newPhone());
+      for (const [n, template] of lanes.entries())
+        await system.broker.call('notify.send', {
+          to: { phone: phones[n] },
+          template,
+          data: data[template],
+          priority: priorities[n],
+          idempotencyKey: `stop-${template}`,
+          expiresInMs: 60_000,
+          channels: ['sms'],
+        });
+      await eventually(async () => {
+        for (const to of phones) expect(await simulator.outbox({ to })).toHaveLength(1);
+      });
+    } finally {
+      const began = performance.now();
+      await system.stop();
+      // One after the other they take over 7 s
+      expect(performance.now() - began).toBeLessThan(6500);
+      await simulator.stop();
+    }
+  }, 30_000);
 });
