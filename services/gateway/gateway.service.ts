@@ -37,7 +37,7 @@ import { TripFanout } from './trip-fanout.ts';
 /** Who changed is asked four times a second, and every open socket's session each minute whatever was said, ms. */
 const changesCheckMs = 250;
 const sessionCheckMs = 60_000;
-const endedKeptMs = 60_000;
+const endedKeptMs = 600_000;
 /** How often it is looked whose minute is over, ms. */
 const lookAtAllMs = 2000;
 /** How often the streams are asked for what the channels did not bring, ms. */

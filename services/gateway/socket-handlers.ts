@@ -55,10 +55,10 @@ export const tripRoom = (tripId: string): string => `trip:${tripId}`;
 
 /**
  * A driver's right is asked again after this time, ms: the hint that a trip has ended can be lost. Redis takes nothing of a
- * trip that has ended, so until then only the refusal is missing; asked each 10 s it was a good part of what an update costs.
+ * trip that has ended, so until then only the refusal is missing, and to ask is as dear as twenty updates.
  * Less than the gateway remembers ends for.
  */
-const drivingForMs = 55_000;
+const drivingForMs = 595_000;
 
 /** After a question that nobody could answer, ms. */
 const askAgainMs = 2000;

@@ -169,6 +169,7 @@ async function startOurs(keep: (stop: () => Promise<unknown>) => void) {
   keep(() => roles.stop());
   const { gateway1, gateway2, location1, location2 } = roles.of;
   const { broker } = system;
+  await broker.waitForServices('location', 20_000);
   const { sessions } = broker.getLocalService('accounts') as unknown as { sessions: Sessions };
   const { store } = broker.getLocalService('trips') as unknown as {
     store: Collection<{ _id: string } & Record<string, unknown>>;
