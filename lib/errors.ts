@@ -68,13 +68,15 @@ export const isConnectionTrouble = (error: unknown): boolean =>
 
 /** The code for any error; INTERNAL for what nobody foresaw. */
 function errorCode(error: unknown): ErrorCode {
-  if (!(error instanceof Error) || !('type' in error)) return 'INTERNAL';
+  if (!(error instanceof Error)) return 'INTERNAL';
+  if (!('type' in error)) return isConnectionTrouble(error) ? 'UNAVAILABLE' : 'INTERNAL';
   if (isCode(error.type)) return error.type;
   return (typeof error.type === 'string' && foreignTypes.get(error.type)) || 'INTERNAL';
 }
 
 /** An error that came over NATS is a plain one with the fields of ours: it is known by its `type`, not by its class. */
 function detailsOf(error: unknown): ErrorDetails {
+  if (error instanceof Error && !('type' in error) && isConnectionTrouble(error)) return { retryAfterS: 2 };
   if (!(error instanceof Error && 'type' in error && isCode(error.type) && 'data' in error)) return {};
   const { fields, retryAfterS } = (error.data as ErrorDetails | null | undefined) ?? {};
   return {

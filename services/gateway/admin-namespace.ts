@@ -10,7 +10,7 @@ import {
   type SubscribeAck,
 } from '../../contracts/socket.ts';
 import type { Log } from '../../lib/context.ts';
-import { AppError, isConnectionTrouble, publicError } from '../../lib/errors.ts';
+import { AppError, publicError } from '../../lib/errors.ts';
 import type { FeedReader, FeedSink, FeedSubscription } from '../../lib/feed-reader.ts';
 import { isAdmin } from '../../lib/permissions.ts';
 import { isHostile, parseOrRefuse } from '../../lib/validate.ts';
@@ -93,8 +93,7 @@ export function serveAdmins(io: Server, options: AdminOptions): void {
         if (event !== 'subscribe') throw new AppError('UNKNOWN_EVENT');
         await subscribe(payload, answer);
       } catch (caught) {
-        const error = isConnectionTrouble(caught) ? new AppError('UNAVAILABLE', { retryAfterS: 2 }) : caught;
-        const refusal = publicError(error);
+        const refusal = publicError(caught);
         options.onRefused(event === 'subscribe' ? event : 'unknown', refusal.code);
         if (refusal.code === 'INTERNAL' || refusal.code === 'UNAVAILABLE')
           logger.warn('An admin could not subscribe', { userId: caller.id, error: caught });

@@ -7,7 +7,7 @@ import type { ActionResult } from '../../contracts/index.ts';
 import type { Update } from '../../contracts/location.ts';
 import type { SharedPosition, ShareServerToClient } from '../../contracts/socket.ts';
 import type { Calls, Log } from '../../lib/context.ts';
-import { AppError, isConnectionTrouble, publicError } from '../../lib/errors.ts';
+import { AppError, publicError } from '../../lib/errors.ts';
 import type { RateLimit } from '../../lib/rate-limit.ts';
 import { type Share, type Shares, shareGraceMs } from '../../mixins/shares.ts';
 import { handshake } from './handshake.ts';
@@ -127,9 +127,7 @@ export class ShareDoor {
   async #admit(socket: ShareSocket): Promise<void> {
     const { shares } = this.#options;
     await this.#options.limit(this.#options.addressOf(socket));
-    const share = await shares.resolve(socket.handshake.auth['share']).catch((error: unknown) => {
-      throw isConnectionTrouble(error) ? new AppError('UNAVAILABLE', { retryAfterS: 2 }) : error;
-    });
+    const share = await shares.resolve(socket.handshake.auth['share']);
     if (!share) throw new AppError('SHARE_INVALID');
     const state = await this.#stateOf(share);
     const endsAt = Math.min(share.expiresAt, state ? endBy(share, state) : Infinity);

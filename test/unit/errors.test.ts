@@ -57,6 +57,18 @@ describe('publicError', () => {
     expect(JSON.stringify(shown)).not.toContain(secret);
   });
 
+  test.each(['Command timed out', 'Connection is closed.', 'connect ECONNREFUSED 10.0.0.1:6379'])(
+    'a store that is away is UNAVAILABLE, to be tried again: %s',
+    (words) => {
+      expect(publicError(new Error(words))).toEqual({
+        code: 'UNAVAILABLE',
+        message: errorCatalogue.UNAVAILABLE.message,
+        retryAfterS: 2,
+      });
+      expect(errorStatus(new Error(words))).toBe(503);
+    },
+  );
+
   test('whatever is thrown has a public form of known fields', () => {
     fc.assert(
       fc.property(fc.anything(), (thrown) => {
