@@ -95,8 +95,9 @@ function valuesOf(
     if (typeof given !== 'string') missing.push({ path, message: 'is missing' });
     else {
       const value = valueFor(variable, given, language);
-      if (value === undefined) invalid.push({ path, message: `is no ${variable.kind}` });
-      else values[name] = value;
+      if (value !== undefined) values[name] = value;
+      // What is optional and no good is left out: a message without it is better than none
+      else if (!variable.optional) invalid.push({ path, message: `is no ${variable.kind}` });
     }
   }
   if (missing.length > 0) throw new AppError('TEMPLATE_VARIABLE_MISSING', { fields: missing });
@@ -267,7 +268,8 @@ const channels: {
 
 /**
  * A template as a channel's message.
- * @throws TEMPLATE_UNKNOWN, TEMPLATE_VARIABLE_MISSING, TEMPLATE_VARIABLE_INVALID (both name the variables), TEMPLATE_TOO_LONG
+ * @throws TEMPLATE_UNKNOWN, TEMPLATE_VARIABLE_MISSING, TEMPLATE_VARIABLE_INVALID (both name the variables; an optional one is left
+ * out instead), TEMPLATE_TOO_LONG
  */
 export function render<C extends Channel>({ template, channel, language, data }: Rendering<C>): Rendered[C] {
   const found = find(template);
