@@ -34,11 +34,11 @@ import { takeTurns } from './take-turns.ts';
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
 
-/** Who changed is asked four times a second, and every open socket's session each minute whatever was said, ms. */
+/** Who changed is asked four times a second, and every open socket's session each five minutes whatever was said, ms. */
 const changesCheckMs = 250;
-const sessionCheckMs = 60_000;
+const sessionCheckMs = 300_000;
 const endedKeptMs = 600_000;
-/** How often it is looked whose minute is over, ms. */
+/** How often it is looked whose time is over, ms. */
 const lookAtAllMs = 2000;
 /** How often the streams are asked for what the channels did not bring, ms. */
 const catchUpMs = 2000;

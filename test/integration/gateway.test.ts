@@ -629,7 +629,7 @@ describe('the end of a session', () => {
     const [socket, theirs] = [await connect(user), await connect(stranger)];
     const cut = closed(socket);
     await redis.del(`sessions:{${user.id}}`);
-    // Makes its look-up due now, instead of in a minute
+    // Makes its look-up due now, instead of in five minutes
     for (const { id } of [user, stranger]) await system.broker.emit('profile.changed', { userId: id });
     expect(await cut).toBe('io server disconnect');
     expect(await ask(theirs, 'trip:leave', { tripId: 'trp_1' })).toEqual({ ok: true });
