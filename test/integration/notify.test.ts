@@ -333,8 +333,8 @@ describe('a stop', () => {
           expiresInMs: 60_000,
           channels: ['sms'],
         });
-      await eventually(async () => {
-        for (const to of phones) expect(await simulator.outbox({ to })).toHaveLength(1);
+      await eventually(() => {
+        for (const to of phones) expect(simulator.outbox({ to })).toHaveLength(1);
       });
     } finally {
       const began = performance.now();
