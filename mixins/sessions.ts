@@ -114,7 +114,8 @@ function sessionsOn(
       const stranger = { id, sessionId, role: 'rider' as const };
       let timer: NodeJS.Timeout | undefined;
       const late = new Promise<Caller & { standing: 'unknown' }>((resolve) => {
-        timer = setTimeout(resolve, admitWithinMs, { ...stranger, standing: 'unknown' });
+        // When this process itself was busy, the answer may have come meanwhile: it is read before what is due immediately
+        timer = setTimeout(() => setImmediate(resolve, { ...stranger, standing: 'unknown' }), admitWithinMs);
       });
       const known = this.resolve(token).then(
         (caller) => ({ ...caller, standing: 'live' as const }),

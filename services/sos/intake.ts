@@ -80,7 +80,8 @@ const sameAlert = ({ userId, tripId, drill }: Press): string =>
 const before = async <T>(ms: number, answer: Promise<T>, otherwise: T): Promise<T> => {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<T>((resolve) => {
-    timer = setTimeout(resolve, ms, otherwise);
+    // When this process itself was busy, the answer may have come meanwhile: it is read first
+    timer = setTimeout(() => setImmediate(resolve, otherwise), ms);
   });
   try {
     return await Promise.race([answer.catch(() => otherwise), late]);
