@@ -88,14 +88,15 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
     requestTimeout: 5000,
     // Twice after the first: 100 and 200 ms, enough to reach another node while one goes away
     retryPolicy: { enabled: true, retries: 2, delay: 100, maxDelay: 500, factor: 2, check: neverBegan },
-    // Half of at least 20 requests in 10 s failed on our side: spare the node for 5 s, then try one. Enabled here and
+    // Half of at least 20 requests in 10 s failed on our side: spare the node for a second, then try one. Longer, and the time
+    // comes on top of a fail-over's: what a store that is away has opened stays open when it is back. Enabled here and
     // not on single actions, because a breaker that only an action enables never resets
     circuitBreaker: {
       enabled: true,
       threshold: 0.5,
       windowTime: 10,
       minRequestCount: 20,
-      halfOpenTime: 5000,
+      halfOpenTime: 1000,
       // By code and not by class: an error of another node comes as a plain one
       check: (error) => errorStatus(error) >= 500 && !neverBegan(error),
     },

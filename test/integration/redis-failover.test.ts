@@ -157,9 +157,6 @@ async function underLoad(
   };
 }
 
-/** R8.4 says 10 s. Other tests run beside these: what is lost counts as ever, times as far. */
-const backWithinMs = 2 * 10_000;
-
 const failures = [
   ['is killed', 'Sentinel', startSentinel, 'kill'],
   ['is killed', 'a Cluster', startCluster, 'kill'],
@@ -194,8 +191,8 @@ describe.each(failures)('the primary %s, with %s', (_what, _name, startTopology,
 
     const killedAt = performance.now();
     await topology[fail](doomed);
-    for (const writer of kinds) await writer.next(backWithinMs);
-    expect(performance.now() - killedAt).toBeLessThan(backWithinMs);
+    for (const writer of kinds) await writer.next(15_000);
+    expect(performance.now() - killedAt).toBeLessThan(10_000);
     // Updates reach the rider again by themselves, too
     const reported = Date.now();
     await eventually(() => expect(Math.max(...load.seen)).toBeGreaterThan(reported), 10_000);
