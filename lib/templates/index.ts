@@ -95,14 +95,31 @@ function valuesOf(
     if (typeof given !== 'string') missing.push({ path, message: 'is missing' });
     else {
       const value = valueFor(variable, given, language);
-      if (value !== undefined) values[name] = value;
-      // What is optional and no good is left out: a message without it is better than none
-      else if (!variable.optional) invalid.push({ path, message: `is no ${variable.kind}` });
+      if (value === undefined) invalid.push({ path, message: `is no ${variable.kind}` });
+      else values[name] = value;
     }
   }
   if (missing.length > 0) throw new AppError('TEMPLATE_VARIABLE_MISSING', { fields: missing });
   if (invalid.length > 0) throw new AppError('TEMPLATE_VARIABLE_INVALID', { fields: invalid });
   return values;
+}
+
+/**
+ * `data` without what is optional and no value of its kind: for who has to be told, whatever is wrong with the rest.
+ * @throws TEMPLATE_UNKNOWN
+ */
+export function withoutWrong({
+  template,
+  language,
+  data,
+}: Pick<Rendering, 'template' | 'language' | 'data'>): Record<string, string> {
+  const variables = variablesOf(template);
+  return Object.fromEntries(
+    Object.entries(data).filter(([name, value]) => {
+      const variable = variables[name];
+      return !variable?.optional || valueFor(variable, value, language) !== undefined;
+    }),
+  );
 }
 
 /** A text taken apart: what stands between its places, and in every second item the name of a place. */
@@ -268,8 +285,7 @@ const channels: {
 
 /**
  * A template as a channel's message.
- * @throws TEMPLATE_UNKNOWN, TEMPLATE_VARIABLE_MISSING, TEMPLATE_VARIABLE_INVALID (both name the variables; an optional one is left
- * out instead), TEMPLATE_TOO_LONG
+ * @throws TEMPLATE_UNKNOWN, TEMPLATE_VARIABLE_MISSING, TEMPLATE_VARIABLE_INVALID (both name the variables), TEMPLATE_TOO_LONG
  */
 export function render<C extends Channel>({ template, channel, language, data }: Rendering<C>): Rendered[C] {
   const found = find(template);

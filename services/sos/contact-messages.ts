@@ -5,7 +5,7 @@ import { keyedHash } from '../../lib/pins.ts';
 import { type NextAttempt, nextAttempt } from '../../lib/providers/attempts.ts';
 import { ProviderError } from '../../lib/providers/provider-error.ts';
 import type { Sealer } from '../../lib/sealed.ts';
-import type { Language } from '../../lib/templates/index.ts';
+import { type Language, withoutWrong } from '../../lib/templates/index.ts';
 import { numberKeyOf } from '../../mixins/cards.ts';
 import type { MessageState, Purpose } from './alert-record.ts';
 import { coordinatesOf, mapUrl } from './map-url.ts';
@@ -55,7 +55,8 @@ export function messageTo(
     ...(link === null ? {} : { link }),
   };
   const opens = link ?? (location === null ? null : mapUrl(location));
-  return { to, said: { template: 'sos-raised', language, data }, opens, devices };
+  const asked = { template: 'sos-raised', language, data };
+  return { to, said: { ...asked, data: withoutWrong(asked) }, opens, devices };
 }
 
 const minutesOf = (ms: number): string => String(Math.min(Math.max(0, Math.round(ms / 60_000)), 999_999_999));

@@ -104,14 +104,23 @@ describe('the handshake', () => {
         return token;
       },
     ],
-  ])('with %s is refused with a code', async (_, makeToken) => {
-    const token = await makeToken();
-    // Where Redis does not say so in time, one that has ended is let in, for an SOS alone
-    await eventually(() =>
-      expect(connectSocket(system, token).then((socket) => socket.close())).rejects.toMatchObject({
+  ])('with %s is refused with a code', async (_, token) => {
+    const { sessions } = system.broker.getLocalService('gateway') as unknown as { sessions: Sessions };
+    const admit = sessions.admit.bind(sessions);
+    // Who cannot be looked up in 50 ms is let in for an SOS alone; here Redis has the time that a busy machine needs
+    sessions.admit = async (made) => {
+      for (;;) {
+        const admitted = await admit(made);
+        if (admitted.standing !== 'unknown') return admitted;
+      }
+    };
+    try {
+      await expect(connectSocket(system, await token())).rejects.toMatchObject({
         data: { code: 'UNAUTHENTICATED', message: expect.any(String) },
-      }),
-    );
+      });
+    } finally {
+      sessions.admit = admit;
+    }
   });
 
   test('a session is known though this process was busy when Redis said so', async () => {

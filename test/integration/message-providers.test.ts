@@ -17,6 +17,7 @@ import { Secret } from '../../lib/secret.ts';
 import { DEVELOPMENT_SERVICE_ACCOUNT } from '../../lib/standins/development-keys.ts';
 import type { FailureScript, ProviderSimulator } from '../../lib/standins/providers.ts';
 import { accountsOf, startProviderSimulator } from '../../lib/standins/providers.ts';
+import { eventually } from '../support/eventually.ts';
 import { answeringServer, failureOf } from '../support/providers.ts';
 
 const patient = { timeoutMs: 20_000 };
@@ -227,15 +228,10 @@ describe('Twilio', () => {
     const twilio = at(providers.sms, 0);
     simulator.receipts('twilio', { kind: 'failed', code: 30003, times: 1 });
     const [lost, arrived] = [await twilio.send(sms, patient), await twilio.send(sms, patient)];
-    const eventually = async (id: string, ...states: string[]) => {
-      for (;;) {
-        const delivery = await twilio.deliveryOf?.(id, patient);
-        if (delivery && states.includes(delivery.state)) return delivery;
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    };
-    expect(await eventually(lost.providerMessageId, 'failed')).toEqual({ state: 'failed', code: '30003' });
-    expect(await eventually(arrived.providerMessageId, 'delivered')).toEqual({ state: 'delivered' });
+    const became = async (id: string, delivery: object) =>
+      eventually(async () => expect(await twilio.deliveryOf?.(id, patient)).toEqual(delivery));
+    await became(lost.providerMessageId, { state: 'failed', code: '30003' });
+    await became(arrived.providerMessageId, { state: 'delivered' });
     expect(await twilio.deliveryOf?.(`SM${'0'.repeat(32)}`, patient)).toBeNull();
     simulator.fail('twilio', { kind: '500', times: 1 });
     expect(

@@ -58,6 +58,23 @@ const smsOf = (over: Partial<Told>, purpose: 'raised' | 'over' = 'raised') =>
   render({ ...messageTo(contact, purpose, told(over)).said, channel: 'sms' });
 const here: AlertLocation = { lat: 12.97161, lng: 77.59461, accuracy: 9, source: 'gps', ageMs: 0 };
 const follow = `https://ride.example.com/share/shr_${'x'.repeat(26)}`;
+
+test.each<[string, Partial<Told>]>([
+  ['a place that is none', { location: { ...here, lat: 1234 } }],
+  ['a place that is not a number', { location: { ...here, lng: Number.NaN } }],
+  ['a link that is none', { link: 'javascript:alert(1)' }],
+  ['a link that no message takes', { link: `https://ride.example/${'a'.repeat(200)}` }],
+])('+ a contact is told all the same with %s', (_, wrong) => {
+  for (const code of languages)
+    for (const channel of ['sms', 'whatsapp', 'push'] as const) {
+      const { said } = messageTo(contact, 'raised', told({ ...wrong, language: code }));
+      const bare = messageTo(contact, 'raised', told({ language: code })).said;
+      const { place: _place, link: _link, ...rest } = said.data;
+      expect(rest).toMatchObject(bare.data);
+      expect(said.data).toEqual(rest);
+      expect(render({ ...said, channel })).toEqual(render({ ...bare, channel }));
+    }
+});
 const unknown: Record<Language, string> = { en: 'Location not known.', hi: 'जगह पता नहीं।' };
 
 describe('what contacts read', () => {
