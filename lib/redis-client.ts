@@ -211,8 +211,12 @@ export const ownersOf = (cluster: Cluster, key: string): string =>
 export function primaryOf(connection: RedisConnection, key: string): Redis | undefined {
   if (connection instanceof Redis) return connection;
   const [owner] = connection.slots[slotOf(key)] ?? [];
-  return connection.nodes().find(({ options }) => `${options.host}:${options.port}` === owner);
+  return owner === undefined ? undefined : nodeAt(connection, owner);
 }
+
+/** A Cluster's connection to the node at `host:port`, if it has one. */
+export const nodeAt = (cluster: Cluster, address: string): Redis | undefined =>
+  cluster.nodes().find(({ options }) => `${options.host}:${options.port}` === address);
 
 /** Asks the Cluster again who has which slots. */
 export const refreshSlots = (cluster: Cluster): Promise<void> =>

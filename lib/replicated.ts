@@ -1,12 +1,5 @@
 import { Cluster, type Redis } from 'ioredis';
-import {
-  isReady,
-  primaryOf,
-  type RedisConnection,
-  refreshSlots,
-  replicasOf,
-  siblingOf,
-} from './redis-client.ts';
+import { isReady, nodeAt, primaryOf, type RedisConnection, replicasOf, siblingOf } from './redis-client.ts';
 
 /** What a write answered, and who has it. */
 export interface Replicated<T> {
@@ -40,16 +33,21 @@ export async function replicated<T>(
     return { value: await write(connection), replicated: true, kept: true };
   const own = siblingOf(connection);
   await isReady(own);
+  /** Who has the slot by the word of who had it: the table may not say so yet. */
+  let told: Redis | undefined;
   for (let attempt = 1; ; attempt++) {
-    const primary = primaryOf(own, key);
+    const primary = told ?? primaryOf(own, key);
     if (!primary) throw new Error('Connection is closed: no node is known to have the slot');
+    const isOwner = () => (told ?? primaryOf(own, key)) === primary;
     try {
-      return await confirmed(own, key, () => write(primary), { wanted, withinMs });
+      return await kept(primary, () => write(primary), { wanted, withinMs, isOwner });
     } catch (error) {
-      // Nothing is written: another node has the slot
-      const isMoved = error instanceof Error && error.message.startsWith('MOVED');
-      if (!isMoved || !(own instanceof Cluster) || attempt === 3) throw error;
-      await refreshSlots(own);
+      // Nothing is written
+      const moved = error instanceof Error ? /^MOVED \d+ (\S+)$/.exec(error.message)?.[1] : undefined;
+      if (moved === undefined || !(own instanceof Cluster) || attempt === 3) throw error;
+      // Asked for the key, the client connects to who has it
+      if (!nodeAt(own, moved)) await own.exists(key);
+      told = nodeAt(own, moved);
     }
   }
 }
@@ -62,13 +60,24 @@ export async function confirmed<T>(
   { wanted, withinMs = defaultWaitMs }: { wanted: number; withinMs?: number },
 ): Promise<Replicated<T>> {
   const primary = primaryOf(connection, key);
-  const line = primary && lineOf(primary);
-  const before = line?.closes;
+  if (wanted === 0) return { value: await write(), replicated: true, kept: true };
+  if (!primary) return { value: await write(), replicated: false, kept: false };
+  return kept(primary, write, { wanted, withinMs, isOwner: () => primaryOf(connection, key) === primary });
+}
+
+/** Writes, which goes to `primary` as long as that is the owner, and waits there for the replicas. */
+async function kept<T>(
+  primary: Redis,
+  write: () => Promise<T>,
+  { wanted, withinMs, isOwner }: { wanted: number; withinMs: number; isOwner: () => boolean },
+): Promise<Replicated<T>> {
+  const line = lineOf(primary);
+  const before = line.closes;
   const value = await write();
   if (wanted === 0) return { value, replicated: true, kept: true };
   // A connection that was made anew has written nothing: its WAIT would say yes. One to another node, likewise
-  const isSame = () => line?.closes === before && primaryOf(connection, key) === primary;
-  if (!primary || !line || !isSame()) return { value, replicated: false, kept: false };
+  const isSame = () => line.closes === before && isOwner();
+  if (!isSame()) return { value, replicated: false, kept: false };
   // The write stands; where nobody says that replicas have it, it is not acknowledged
   const count = await nextWait(primary, line, wanted, withinMs).catch(() => 0);
   if (!isSame()) return { value, replicated: false, kept: false };

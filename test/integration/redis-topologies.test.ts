@@ -206,6 +206,26 @@ describe('R8 + a slot of a Cluster moves to another node', () => {
     await topology.stop();
   });
 
+  /** The key's slot on its way to another node, the keys there already; `end` says so to both, the others hear of it. */
+  async function beginMove(key: string): Promise<{ to: number; keys: string[]; end: () => Promise<void> }> {
+    const from = await topology.primaryOf(key);
+    const to = topology.ports.slice(0, 3).find((port) => port !== from) ?? 0;
+    const [source, destination] = [topology.connect(from), topology.connect(to)];
+    const slot = await source.cluster('KEYSLOT', key);
+    const [sourceId, destinationId] = await Promise.all(
+      [source, destination].map(async (node) => String(await node.call('CLUSTER', 'MYID'))),
+    );
+    await destination.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', sourceId ?? '');
+    await source.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', destinationId ?? '');
+    const keys = (await source.call('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as string[];
+    await source.call('MIGRATE', '127.0.0.1', to, '', 0, 5000, 'KEYS', ...keys);
+    const end = async () => {
+      for (const node of [destination, source])
+        await node.call('CLUSTER', 'SETSLOT', slot, 'NODE', destinationId ?? '');
+    };
+    return { to, keys, end };
+  }
+
   test('what goes to the wrong node is done by the right one, during and after the move', async () => {
     const index = new LiveIndex(redis, hour);
     const [moving, staying] = [newId('trp'), newId('trp')];
@@ -219,27 +239,34 @@ describe('R8 + a slot of a Cluster moves to another node', () => {
     await reported();
 
     const { stream } = shardKeys(shardOf(moving));
-    const from = await topology.primaryOf(stream);
-    const to = topology.ports.slice(0, 3).find((port) => port !== from) ?? 0;
-    const [source, destination] = [topology.connect(from), topology.connect(to)];
-    const slot = await source.cluster('KEYSLOT', stream);
-    const [sourceId, destinationId] = await Promise.all(
-      [source, destination].map(async (node) => String(await node.call('CLUSTER', 'MYID'))),
-    );
-    await destination.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', sourceId ?? '');
-    await source.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', destinationId ?? '');
-    const keys = (await source.call('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as string[];
+    const { to, keys, end } = await beginMove(stream);
     expect(keys.length).toBeGreaterThan(2);
-    await source.call('MIGRATE', '127.0.0.1', to, '', 0, 5000, 'KEYS', ...keys);
     await reported();
-    for (const node of [destination, source])
-      await node.call('CLUSTER', 'SETSLOT', slot, 'NODE', destinationId ?? '');
+    await end();
     await reported();
     await index.append(moving, driver, [reportedAt(moving, ++clock)]);
     expect((await index.state(moving)).last).toMatchObject({ timestamp: clock });
     expect(await timesInStream(redis, moving)).toEqual([1, 2, 3, 4]);
     if (redis instanceof Cluster) expect(ownersOf(redis, stream)).toContain(`:${to}`);
   }, 20_000);
+
+  test('R8.4 a write that must survive goes to the right one, though whoever is asked does not know of the move yet', async () => {
+    const write = (value: string) => replicated(redis, 'moved', (primary) => primary.set('moved', value));
+    await write('before');
+    const { to, end } = await beginMove('moved');
+    await end();
+    const own = siblingOf(redis);
+    if (!(own instanceof Cluster)) throw new Error('This is no Cluster');
+    const refresh = own.refreshSlotsCache.bind(own);
+    // What a node says that has not heard of it: what was known before
+    own.refreshSlotsCache = (done) => done?.();
+    try {
+      expect(await write('after')).toMatchObject({ value: 'OK', kept: true });
+    } finally {
+      own.refreshSlotsCache = refresh;
+    }
+    expect(await topology.connect(to).get('moved')).toBe('after');
+  });
 
   test('results come in the order of the commands, whichever node they went to', async () => {
     const keys = Array.from({ length: 50 }, (_, n) => `k${n}`);
