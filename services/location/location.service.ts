@@ -11,17 +11,12 @@ import { redis } from '../../mixins/redis.ts';
 import { judgeBacklog } from './backlog.ts';
 import { LatestPerUser } from './latest-per-user.ts';
 import { LiveIndex } from './live-index.ts';
+import { dueAfter, groupSize, slicesOf } from './slices.ts';
 
 /** A backlog is taken up to this long after the trip's end, ms. */
 const backlogForMs = 86_400_000;
 /** How often silent trips are taken out of the geo-index, ms. */
 const sweepEveryMs = 60_000;
-
-/**
- * A tick is spread out: so many times in it a part of the trips is processed, each trip once a tick. All at once would be a
- * burst for Redis, gateways and phones, and the last of it late.
- */
-const slicesOf = (tickMs: number): number => Math.min(16, Math.max(1, Math.floor(tickMs / 50)));
 
 export default defineService({
   name: 'location',
@@ -29,6 +24,8 @@ export default defineService({
   state: () => ({
     buffer: new LatestPerUser<Reported>(),
     slices: 1,
+    /** Updates processed in the tick under way. */
+    processed: 0,
     /** The batch under way; batches follow one another. */
     batch: Promise.resolve(),
     /** Batches that wait for it, by slice: what comes until then is in them. */
@@ -56,10 +53,11 @@ export default defineService({
       return shardOf(tripId) % this.slices;
     },
 
-    /** Processes what is buffered of a slice. What Redis did not take goes back, unless something newer has come. */
-    async processBatch(slice: number): Promise<void> {
-      const updates = this.buffer.take(slice);
+    /** Processes what is buffered of some slices. What Redis did not take goes back, unless something newer has come. */
+    async processBatch(slices: readonly number[]): Promise<void> {
+      const updates = slices.flatMap((slice) => this.buffer.take(slice));
       if (updates.length === 0) return;
+      this.processed += updates.length;
       const stopTimer = this.broker.metrics.timer('location.batch.time');
       let trouble: unknown;
       const outcome = await this.index()
@@ -102,19 +100,33 @@ export default defineService({
         );
     },
 
-    flushSlice(slice: number): Promise<void> {
-      const waiting = this.waiting.get(slice);
-      if (waiting) return waiting;
-      this.batch = this.batch.then(() => {
-        this.waiting.delete(slice);
-        return this.processBatch(slice);
-      });
-      this.waiting.set(slice, this.batch);
-      return this.batch;
+    async flushSlices(slices: readonly number[]): Promise<void> {
+      const due = slices.filter((slice) => !this.waiting.has(slice));
+      if (due.length > 0) {
+        this.batch = this.batch.then(() => {
+          for (const slice of due) this.waiting.delete(slice);
+          return this.processBatch(due);
+        });
+        for (const slice of due) this.waiting.set(slice, this.batch);
+      }
+      await Promise.all(slices.flatMap((slice) => this.waiting.get(slice) ?? []));
     },
 
-    async flushBuffer(): Promise<void> {
-      await Promise.all(Array.from({ length: this.slices }, (_, slice) => this.flushSlice(slice)));
+    flushBuffer(): Promise<void> {
+      return this.flushSlices(Array.from({ length: this.slices }, (_, slice) => slice));
+    },
+
+    /** Each slice once a tick, in its place or with its neighbours. */
+    startTicks(tickMs: number): void {
+      let n = 0;
+      let sizes: [now: number, before: number] = [1, 1];
+      this.timer = setInterval(() => {
+        void this.flushSlices(dueAfter(n, sizes));
+        n = (n + 1) % this.slices;
+        if (n > 0) return;
+        sizes = [groupSize(this.processed, this.slices), sizes[0]];
+        this.processed = 0;
+      }, tickMs / this.slices);
     },
   },
 
@@ -144,7 +156,7 @@ export default defineService({
       permissions: 'internal',
       async handler(ctx) {
         // What is buffered on another node counts too, when it comes; from here it comes before the end is told
-        await this.flushSlice(this.sliceOf(ctx.params.tripId));
+        await this.flushSlices([this.sliceOf(ctx.params.tripId)]);
         await this.index().close(ctx.params.tripId);
         return null;
       },
@@ -247,8 +259,7 @@ export default defineService({
     }, sweepEveryMs);
     this.slices = slicesOf(locationTickMs);
     this.buffer = new LatestPerUser<Reported>(this.slices, (tripId) => this.sliceOf(tripId));
-    let next = 0;
-    this.timer = setInterval(() => void this.flushSlice(next++ % this.slices), locationTickMs / this.slices);
+    this.startTicks(locationTickMs);
   },
 
   async stopped() {

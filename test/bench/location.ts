@@ -1,7 +1,7 @@
 /**
  * R1.3, R2.1 to R2.5: what a position costs from the driver's socket to two watchers, and how long it takes. Two gateways and two
- * location processes over NATS, against a plain Socket.IO server with the Redis adapter on two processes, and a relay of `ws` that
- * does nothing else; the same phones, in turns, at the same rates.
+ * location processes over NATS, against a plain Socket.IO server with the Redis adapter on two processes, and two that do next
+ * to nothing: a Socket.IO server without checks and Redis, and a relay of `ws`; the same phones, in turns, at the same rates.
  */
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -231,18 +231,24 @@ async function startPlain(keep: (stop: () => Promise<unknown>) => void): Promise
   };
 }
 
-async function startRelay(keep: (stop: () => Promise<unknown>) => void): Promise<Contender> {
-  const file = [...nodeOptions, 'test/support/bench/raw-relay.ts'];
+/** Servers that know nothing of each other, and no Redis. */
+async function startLocal(
+  name: 'bare' | 'relay',
+  within: number,
+  keep: (stop: () => Promise<unknown>) => void,
+): Promise<Contender> {
+  const program = { bare: 'bare-socketio.ts', relay: 'raw-relay.ts' }[name];
+  const file = [...nodeOptions, `test/support/bench/${program}`];
   const servers = [await spawnAnnounced(file), await spawnAnnounced(file)] as const;
   for (const server of servers) keep(() => server.stop());
   return {
-    name: 'relay',
+    name,
     urls: [servers[0].line, servers[1].line],
     pids: servers.map(({ child }) => child.pid ?? 0),
     redis: null,
     natsPid: null,
     isLocal: true,
-    supersededWithinMs: 0,
+    supersededWithinMs: within,
   };
 }
 
@@ -391,7 +397,8 @@ const bench: Bench = async ({ quick }) => {
   try {
     const { contender: ours, ride } = await startOurs(keep);
     const baseline = await startPlain(keep);
-    const relay = await startRelay(keep);
+    const bare = await startLocal('bare', supersededWithinMs, keep);
+    const relay = await startLocal('relay', 0, keep);
     const fleet = Array.from({ length: generators }, startGenerator);
     for (const generator of fleet) keep(() => generator.stop());
 
@@ -399,7 +406,7 @@ const bench: Bench = async ({ quick }) => {
     await forEach(updatesPerS, 20, async (n) => {
       people[n] = await ride();
     });
-    const contenders = [ours, baseline, relay];
+    const contenders = [ours, baseline, bare, relay];
     const costs = new Map<string, Cost>();
     const costOf = (rate: number, { name }: Contender): Cost => {
       const cost = costs.get(`${rate} ${name}`) ?? noCost();
@@ -446,13 +453,15 @@ const bench: Bench = async ({ quick }) => {
     const targets: Target[] = [];
     let [lost, doubled, errors] = [0, 0, 0];
     for (const rate of rates) {
-      const [our, plain, raw] = [costOf(rate, ours), costOf(rate, baseline), costOf(rate, relay)];
+      const [our, plain] = [costOf(rate, ours), costOf(rate, baseline)];
+      const [least, raw] = [costOf(rate, bare), costOf(rate, relay)];
       lost += our.delivery.lost;
       doubled += our.delivery.doubled;
       errors += our.errors;
       const [mine, its] = [figuresOf(rate, our), figuresOf(rate, plain)];
       Object.assign(figures, mine);
       Object.assign(theirs, its);
+      figures[`${rate}perSBareCpuUsPerUpdate`] = perUpdateUs(least.serverMs, least);
       figures[`${rate}perSRelayCpuUsPerUpdate`] = perUpdateUs(raw.serverMs, raw);
       const of = (part: Figures, name: string) => part[`${rate}perS${name}`] ?? Number.NaN;
       const cpu = of(its, 'CpuUsPerUpdate') / of(mine, 'CpuUsPerUpdate');
@@ -484,7 +493,7 @@ const bench: Bench = async ({ quick }) => {
       targets,
       notes: [
         `${updatesPerS} updates/s in all at each rate, ${watchersEach} watchers a trip, one on each server; ${rounds} turns of ${forMs / 1000} s each, contenders in turns. Server CPU is that of all processes that serve (gateways and location; NATS and Redis apart). By design the newest update of a trip and second is delivered: the others are superseded, and not lost. Lost counts refusals and broken connections too: ${errors}.`,
-        `A relay of \`ws\` alone, without Redis, is in the figures as RelayCpuUsPerUpdate. ${coresFor(figures, flooded)}`,
+        `Without checks and Redis: RelayCpuUsPerUpdate is a relay of \`ws\` alone, BareCpuUsPerUpdate a Socket.IO server that gives the newest position to its watchers once a second; what that takes, ours cannot be below. ${coresFor(figures, flooded)}`,
       ],
     };
   } finally {
