@@ -237,7 +237,7 @@ async function startLocal(
   within: number,
   keep: (stop: () => Promise<unknown>) => void,
 ): Promise<Contender> {
-  const program = { bare: 'bare-socketio.ts', relay: 'raw-relay.ts' }[name];
+  const program = { bare: 'bare-socket-io.ts', relay: 'raw-relay.ts' }[name];
   const file = [...nodeOptions, `test/support/bench/${program}`];
   const servers = [await spawnAnnounced(file), await spawnAnnounced(file)] as const;
   for (const server of servers) keep(() => server.stop());
