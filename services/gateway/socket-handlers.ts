@@ -152,13 +152,13 @@ export const handlers: Handlers = {
     return {};
   },
 
-  async 'location:update'(parts, socket, { tripId, ...fix }) {
-    const asked = drivingOf(parts, socket, tripId);
+  async 'location:update'(parts, socket, update) {
+    const asked = drivingOf(parts, socket, update.tripId);
     const driving = asked instanceof Promise ? await asked : asked;
-    const { refused, state } = checkPosition(driving.jump, fix, parts.now());
+    const { refused, state } = checkPosition(driving.jump, update, parts.now());
     driving.jump = state;
     if (refused) throw new AppError(refused);
-    parts.hand({ ...fix, tripId, userId: socket.data.caller.id });
+    parts.hand({ ...update, userId: socket.data.caller.id });
     return {};
   },
 

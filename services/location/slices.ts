@@ -5,7 +5,7 @@
  */
 
 /** Updates of a batch that is large enough, about. */
-const worthIt = 200;
+const worthIt = 100;
 
 const powerOfTwoUpTo = (most: number): number => 2 ** Math.floor(Math.log2(Math.max(1, most)));
 

@@ -11,7 +11,7 @@ describe("R2.1 a tick's slices", () => {
 
   test('are processed one by one under load, together when there is little to do', () => {
     expect([0, 10, 200, 1000, 2000, 12_500].map((updates) => groupSize(updates, 16))).toEqual([
-      16, 16, 16, 2, 1, 1,
+      16, 16, 8, 1, 1, 1,
     ]);
   });
 
@@ -21,8 +21,8 @@ describe("R2.1 a tick's slices", () => {
         const size = groupSize(updates, slices);
         expect(powersOfTwo).toContain(size);
         expect(size).toBeLessThanOrEqual(slices);
-        if (size > 1) expect((updates / slices) * size).toBeLessThanOrEqual(200);
-        if (size < slices) expect((updates / slices) * size * 2).toBeGreaterThan(200);
+        if (size > 1) expect((updates / slices) * size).toBeLessThanOrEqual(100);
+        if (size < slices) expect((updates / slices) * size * 2).toBeGreaterThan(100);
       }),
     );
   });
