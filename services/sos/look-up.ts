@@ -105,9 +105,8 @@ export async function lookUp(
   await addPush(parts, plans);
   await records.plan(plans, now());
   for (const { record, entry } of plans) {
-    const { alertId, status, press } = record;
-    if (entry?.what === 'no-contacts' && !press.drill)
-      await records.tell({ alertId, status, what: 'no-contacts' });
+    if (entry?.what === 'no-contacts' && !record.press.drill)
+      await records.tell(record.alertId, { what: 'no-contacts' });
   }
   const after = await records.readMany(found.map(({ alertId }) => alertId));
   return { records: after.filter((record) => record !== null), unknown };

@@ -94,9 +94,8 @@ export class Messenger {
     if (purpose !== 'raised' || (contact !== undefined && isPushKey(contact))) return;
     for (const record of await records.readMany(ids)) {
       if (!record || record.looked) continue;
-      const { alertId, status } = record;
       const what = 'contacts-unknown';
-      await records.note(alertId, { at: now(), what }, { alertId, status, what, sound: true });
+      await records.note(record.alertId, { at: now(), what }, { what, sound: true });
     }
     await follow(ids.map(unreachedJob));
   }
@@ -180,21 +179,15 @@ export class Messenger {
     }
     metrics.increment('sos.messages.total', { outcome: 'failed', from: 'worker' });
     metrics.increment('sos.exhausted.total', { what: isPushKey(key) ? 'push' : 'contact' });
-    const { alertId, status } = record;
+    const { alertId } = record;
     await records.bury({ alertId, contact: key, purpose, at: state.at });
     // Whether somebody is reached is up to their text
     if (isPushKey(key)) {
       await records.outcome(alertId, field, state, { at: state.at, what: 'contact-try-failed', note });
       return;
     }
-    const told = { alertId, status, what: 'contact-not-reached', note: state.name };
-    await records.outcome(
-      alertId,
-      field,
-      state,
-      { at: state.at, what: 'contact-not-reached', note: state.name },
-      told,
-    );
+    const told = { what: 'contact-not-reached', note: state.name };
+    await records.outcome(alertId, field, state, { at: state.at, ...told }, told);
     await this.#parts.follow([unreachedJob(alertId)]);
   }
 

@@ -1,6 +1,6 @@
 import type { ChainableCommander, Redis } from 'ioredis';
 import type { AlertLocation, AlertStatus } from '../../contracts/sos.ts';
-import { feedKeys, feedMaxLength } from '../../lib/feed-stream.ts';
+import { feedKeys } from '../../lib/feed-stream.ts';
 import { GroupCommit } from '../../lib/group-commit.ts';
 import { movedChannel } from '../../lib/sos-channel.ts';
 import { cardKey } from '../../mixins/cards.ts';
@@ -26,6 +26,16 @@ export interface Taken {
   /** False when a replica is wanted and none has said that it has it. */
   replicated: boolean;
 }
+
+/** What admins are told of an alert that is no step; `sound`: they hear it. The alert's state of that moment goes with it. */
+export interface Told {
+  what: string;
+  note?: string;
+  sound?: true;
+}
+
+/** Without its last brace: the script adds the state. */
+const toldData = (alertId: string, told: Told): string => JSON.stringify({ alertId, ...told }).slice(0, -1);
 
 /** The `duty` that a new alert begins with. */
 export const firstDuty = '1';
@@ -140,10 +150,8 @@ export class SosRecords {
   }
 
   /** Tells admins something of an alert that is no step. */
-  async tell(data: Record<string, unknown>): Promise<void> {
-    const [at, json] = [Date.now(), JSON.stringify(data)];
-    const trim = ['MAXLEN', '~', feedMaxLength] as const;
-    await this.#redis.xadd(feedKeys.stream, ...trim, '*', 'kind', 'sos.updated', 'at', at, 'data', json);
+  async tell(alertId: string, told: Told): Promise<void> {
+    await this.#redis.sosTold(sosKeys.alert(alertId), feedKeys.stream, Date.now(), toldData(alertId, told));
   }
 
   /** Moves an alert by one step. `ok`, `missing`, or the state that forbids it. */
@@ -256,13 +264,13 @@ export class SosRecords {
     field: string,
     state: MessageState,
     entry: LogEntry,
-    tell: Record<string, unknown> | null = null,
+    tell: Told | null = null,
   ): Promise<void> {
     await this.#record(alertId, field, JSON.stringify(state), entry, tell);
   }
 
   /** A fact for the audit trail that changes nothing else; told to admins if `tell` is given. */
-  async note(alertId: string, entry: LogEntry, tell: Record<string, unknown> | null = null): Promise<void> {
+  async note(alertId: string, entry: LogEntry, tell: Told | null = null): Promise<void> {
     await this.#record(alertId, '', '', entry, tell);
   }
 
@@ -271,9 +279,9 @@ export class SosRecords {
     field: string,
     state: string,
     entry: LogEntry,
-    tell: Record<string, unknown> | null,
+    tell: Told | null,
   ): Promise<void> {
-    const [json, told] = [JSON.stringify(entry), tell === null ? '' : JSON.stringify(tell)];
+    const [json, told] = [JSON.stringify(entry), tell === null ? '' : toldData(alertId, tell)];
     const key = sosKeys.alert(alertId);
     await this.#redis.sosOutcome(key, feedKeys.stream, alertId, entry.at, field, state, json, told);
   }

@@ -24,6 +24,11 @@ end
 local function tell(feed, kind, at, data)
   redis.call('XADD', feed, 'MAXLEN', '~', 1000000, '*', 'kind', kind, 'at', at, 'data', data)
 end
+-- With the state of this moment: whoever has it told may have read an older one
+local function tellOf(key, feed, at, data)
+  local status = redis.call('HGET', key, 'status') or 'active'
+  tell(feed, 'sos.updated', at, data .. ',"status":"' .. status .. '"}')
+end
 local function duty(id, at)
   redis.call('HINCRBY', 'sos:alert:' .. id, 'duty', 1)
   redis.call('ZADD', 'sos:unprocessed', 'LT', at, id)
@@ -235,8 +240,8 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1`;
 
 /**
- * What an attempt, or anything else, led to. KEYS: alert, feed. ARGV: id, at, field or empty, state, log entry, feed data or
- * empty. An attempt that was under way when the alert was cancelled, by whatever PIN, still shows how it went.
+ * What an attempt, or anything else, led to. KEYS: alert, feed. ARGV: id, at, field or empty, state, log entry, feed data without
+ * its last brace or empty. An attempt that was under way when the alert was cancelled, by whatever PIN, still shows how it went.
  */
 const outcome = `${prelude}
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], ARGV[3], ARGV[4]) end
@@ -245,7 +250,12 @@ local seen = contact and redis.call('HGET', KEYS[1], 's:' .. contact)
 if seen and cjson.decode(seen).status == 'sending' then redis.call('HSET', KEYS[1], 's:' .. contact, ARGV[4]) end
 note(ARGV[1], ARGV[5])
 changed(ARGV[1], ARGV[2])
-if ARGV[6] ~= '' then tell(KEYS[2], 'sos.updated', ARGV[2], ARGV[6]) end
+if ARGV[6] ~= '' then tellOf(KEYS[1], KEYS[2], ARGV[2], ARGV[6]) end
+return 1`;
+
+/** Admins are told something that is no step. KEYS: alert, feed. ARGV: at, feed data without its last brace. */
+const told = `${prelude}
+tellOf(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 return 1`;
 
 /** The database has an alert as of `version`. KEYS: alert, log. ARGV: id, version. An ended one may then go after a week. */
@@ -274,6 +284,7 @@ declare module 'ioredis' {
     sosClear(...args: Arg[]): Result<number, Context>;
     sosClaim(...args: Arg[]): Result<number, Context>;
     sosOutcome(...args: Arg[]): Result<number, Context>;
+    sosTold(...args: Arg[]): Result<number, Context>;
     sosProjected(...args: Arg[]): Result<number, Context>;
   }
 }
@@ -289,5 +300,6 @@ export function defineScripts(redis: Redis): void {
   redis.defineCommand('sosClear', { numberOfKeys: 1, lua: clear });
   redis.defineCommand('sosClaim', { numberOfKeys: 1, lua: claim });
   redis.defineCommand('sosOutcome', { numberOfKeys: 2, lua: outcome });
+  redis.defineCommand('sosTold', { numberOfKeys: 2, lua: told });
   redis.defineCommand('sosProjected', { numberOfKeys: 2, lua: projected });
 }

@@ -65,9 +65,8 @@ export class Waker {
     logger.error('The person on call could not be told of an SOS', { part: job.part, error });
     metrics.increment('sos.exhausted.total', { what: job.part });
     for (const alertId of 'ids' in job ? job.ids : [job.id]) {
-      const record = await records.read(alertId);
-      const told = { alertId, status: record?.status ?? 'active', what: `${job.part}-failed`, sound: true };
-      await records.note(alertId, { at: now(), what: `${job.part}-failed` }, told);
+      const what = `${job.part}-failed`;
+      await records.note(alertId, { at: now(), what }, { what, sound: true });
       await records.bury({ alertId, contact: 'on-call', purpose: job.part, at: now() });
     }
   }

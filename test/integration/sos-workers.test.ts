@@ -287,6 +287,35 @@ describe('messages', () => {
     expect(world.counted).toContain('sos.exhausted.total {"what":"contact"}');
   });
 
+  test('R3.5 what admins are told last is the state of the alert, though it moved on during an attempt', async () => {
+    const workers = makeWorkers();
+    const { world, records } = workers;
+    const id = await raise(workers, 'a');
+    const respond = async () => {
+      await records.step((await records.read(id))!, 'respond', { at: world.clock, who: 'usr_admin' });
+    };
+    let last = 0;
+    world.failSms = (by) => {
+      // The last attempt for the second of them
+      if (by === 'whatsapp' && ++last === 6) world.hold = respond();
+      return true;
+    };
+    await plan(workers, [id]);
+    await runAll(workers, ['send']);
+    await workers.waker.giveUp({ kind: 'wake', part: 'incident', id, reason: 'unreached' }, busy);
+    const told = (await redis.xrange(feedKeys.stream, '-', '+')).map(([, fields]) => {
+      const { what, status } = JSON.parse(fields[5] ?? '{}') as Record<string, unknown>;
+      return [what, status];
+    });
+    expect(told).toEqual([
+      [undefined, undefined],
+      ['contact-not-reached', 'active'],
+      [undefined, 'responding'],
+      ['contact-not-reached', 'responding'],
+      ['incident-failed', 'responding'],
+    ]);
+  });
+
   test("+ R3.4 messages are in the language of the raiser's card; English where it names none", async () => {
     const workers = makeWorkers();
     const { world, records } = workers;
