@@ -8,7 +8,7 @@ import { parseBatch, readStream } from '../../lib/location-stream.ts';
 import { LatestPerUser } from '../../services/location/latest-per-user.ts';
 import { LiveIndex } from '../../services/location/live-index.ts';
 import { eventually } from '../support/eventually.ts';
-import { reportedAt, timesInStream, tripsOfOneShard } from '../support/positions.ts';
+import { reportedAt, timesInStream, tripsOfOneShard, tripsOfShards } from '../support/positions.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 
 const driver = 'usr_driver';
@@ -251,7 +251,8 @@ describe('a batch', () => {
 
   test('R2.4 the stream is trimmed to what is to be kept, but only behind what the database has', async () => {
     const short = new LiveIndex(server.connect(), 1);
-    const [kept, held, trimmed] = [await openTrip(), await openTrip(), await openTrip()];
+    const [kept = '', held = '', trimmed = ''] = tripsOfShards(3);
+    for (const tripId of [kept, held, trimmed]) await openTrip(tripId);
     const length = (tripId: string) => redis.xlen(shardKeys(shardOf(tripId)).stream);
     const newest = async (tripId: string) => (await redis.hget(shardKeys(shardOf(tripId)).head, 'id')) ?? '';
     for (let timestamp = 1; timestamp <= 400; timestamp++) {
@@ -318,7 +319,8 @@ describe('a batch', () => {
   });
 
   test('what Redis refuses is set apart, the rest is processed', async () => {
-    const [good, bad] = [await openTrip(), await openTrip()];
+    const [good = '', bad = ''] = tripsOfShards(2);
+    for (const tripId of [good, bad]) await openTrip(tripId);
     await redis.set(shardKeys(shardOf(bad)).stream, 'not a stream');
     const updates = [reportedAt(good, 1), reportedAt(bad, 1)];
     expect(await index.apply(updates)).toEqual({

@@ -33,6 +33,16 @@ export function tripsOfOneShard(howMany: number, like = newId('trp')): string[] 
   return ids;
 }
 
+/** Ids of so many new trips, each in a shard of its own. */
+export function tripsOfShards(howMany: number): string[] {
+  const byShard = new Map<number, string>();
+  while (byShard.size < howMany) {
+    const id = newId('trp');
+    byShard.set(shardOf(id), id);
+  }
+  return [...byShard.values()];
+}
+
 /** When the points were made that a trip's stream holds, live ones and backlogs, each once, in order. */
 export async function timesInStream(redis: RedisConnection, tripId: string): Promise<number[]> {
   const times = new Set<number>();
