@@ -60,8 +60,7 @@ export async function confirmed<T>(
   { wanted, withinMs = defaultWaitMs }: { wanted: number; withinMs?: number },
 ): Promise<Replicated<T>> {
   const primary = primaryOf(connection, key);
-  if (wanted === 0) return { value: await write(), replicated: true, kept: true };
-  if (!primary) return { value: await write(), replicated: false, kept: false };
+  if (!primary) return { value: await write(), replicated: wanted === 0, kept: wanted === 0 };
   return kept(primary, write, { wanted, withinMs, isOwner: () => primaryOf(connection, key) === primary });
 }
 
