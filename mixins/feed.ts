@@ -3,7 +3,7 @@ import type { Service } from 'moleculer';
 import type { FeedEvent } from '../contracts/feed.ts';
 import { brokerConfig } from '../lib/broker-config.ts';
 import type { Mixin } from '../lib/define-service.ts';
-import { AppError } from '../lib/errors.ts';
+import { AppError, isConnectionTrouble } from '../lib/errors.ts';
 import { feedKeys, feedMaxLength } from '../lib/feed-stream.ts';
 import { replicated } from '../lib/replicated.ts';
 import { redis } from './redis.ts';
@@ -66,7 +66,7 @@ interface Inside {
 
 /** `this.publishPending(id)` for a service with a store whose records are `WithPending`, and a sweep for what a crash left. */
 export function feed(): Mixin<FeedFields> {
-  const timers = new WeakMap<Service, NodeJS.Timeout>();
+  const sweeps = new WeakMap<Service, { timer: NodeJS.Timeout; running: Promise<void> }>();
 
   async function publish(service: Service & Inside, id: string): Promise<void> {
     const record = await service.store.get(id);
@@ -93,7 +93,15 @@ export function feed(): Mixin<FeedFields> {
 
   async function sweep(service: Service & Inside): Promise<void> {
     const left = await service.store.find({ hasPending: true }, { limit: 500, fields: [], stale: true });
-    for (const { _id } of left) await publish(service, _id);
+    for (const { _id } of left) {
+      try {
+        await publish(service, _id);
+      } catch (error) {
+        if (isConnectionTrouble(error) || (error instanceof AppError && error.type === 'UNAVAILABLE')) throw error;
+        // One that fails by itself must not hold up those behind it
+        service.logger.warn('The feed cannot take what happened to a record', { id: _id, error });
+      }
+    }
   }
 
   return {
@@ -104,18 +112,23 @@ export function feed(): Mixin<FeedFields> {
           this.logger.warn('The feed has to wait for the sweep', { id, error }),
         );
       const again = () => {
-        const timer = setTimeout(() => {
-          sweep(this)
-            .catch((error: unknown) => this.logger.warn('The feed sweep failed; it runs again', { error }))
-            .finally(() => timers.has(this) && again());
-        }, brokerConfig(this.broker).feedSweepEveryMs);
-        timers.set(this, timer);
+        const next = {
+          running: Promise.resolve(),
+          timer: setTimeout(() => {
+            next.running = sweep(this)
+              .catch((error: unknown) => this.logger.warn('The feed sweep failed; it runs again', { error }))
+              .finally(() => sweeps.has(this) && again());
+          }, brokerConfig(this.broker).feedSweepEveryMs),
+        };
+        sweeps.set(this, next);
       };
       again();
     },
-    stopped(this: Service) {
-      clearTimeout(timers.get(this));
-      timers.delete(this);
+    async stopped(this: Service) {
+      const last = sweeps.get(this);
+      sweeps.delete(this);
+      clearTimeout(last?.timer);
+      await last?.running;
     },
   };
 }

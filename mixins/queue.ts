@@ -131,11 +131,11 @@ const bullOnce: Mixin = {
 const closings = new WeakMap<Service, Promise<unknown>>();
 
 /** Closes all queues of a service, at once: one after the other their waits would add up. */
-function closeAll(service: Service & BullFields): Promise<unknown> {
+async function closeAll(service: Service & BullFields): Promise<void> {
   const names = Object.keys((service.schema as { queues?: object }).queues ?? {});
   const closing = closings.get(service) ?? Promise.all(names.map((name) => close(service, name)));
   closings.set(service, closing);
-  return closing;
+  await closing;
 }
 
 /**
@@ -183,7 +183,7 @@ export function queue<D, As extends string>(options: {
   const connections = new WeakMap<Service, RedisConnection[]>();
   return {
     mixins: [bullOnce, producer<D, As>({ name, redis, as })],
-    merged(this: Service, schema: ServiceSchema & { queues?: Record<string, unknown> }) {
+    merged(this: Service & BullFields, schema: ServiceSchema & { queues?: Record<string, unknown> }) {
       const target = redisTarget(this.broker, redis);
       const keep = (connection: RedisConnection) => {
         logTrouble(this.broker, connection, { queue: name });
@@ -218,6 +218,8 @@ export function queue<D, As extends string>(options: {
           process: (job: Job<D>) => options.process.call(this, job.data, job),
         },
       };
+      // Run in reverse: jobs use what other mixins bring, so nothing is let go before the last job has ended
+      schema.stopped = [schema.stopped ?? [], () => closeAll(this)].flat();
     },
     async started(this: Service & BullFields) {
       const queueOfService = this.getQueue(name);
@@ -244,8 +246,7 @@ export function queue<D, As extends string>(options: {
         );
       });
     },
-    async stopped(this: Service & BullFields) {
-      await closeAll(this);
+    stopped(this: Service) {
       for (const connection of connections.get(this) ?? []) {
         // One that was never ready: Bull would reject a promise that nobody holds
         connection.removeAllListeners('end');

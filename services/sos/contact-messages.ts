@@ -99,6 +99,28 @@ export const claimLastsMs = (state: MessageState): number => sendTimeoutMs * (st
 const mayHaveArrived = (error: unknown): boolean =>
   !(error instanceof ProviderError) || (error.status === undefined && !error.permanent);
 
+const sentBy = (state: MessageState, provider: string, messageId: string, at: number): MessageState => {
+  const { unsure: _found, ...known } = state;
+  return { ...known, provider, status: 'sent', at, messageId };
+};
+
+/** The state after a message that an earlier attempt sent after all, as its provider says; null when nobody can say that. */
+async function found(
+  ways: readonly Way[],
+  message: ContactMessage,
+  state: MessageState,
+  clock: () => number,
+): Promise<MessageState | null> {
+  const { unsure } = state;
+  const asked = ways.find(({ name }) => name === unsure?.provider);
+  if (!unsure || !asked?.findSent) return null;
+  const sent = await asked
+    .findSent(message, unsure.since, { timeoutMs: sendTimeoutMs })
+    // Who cannot tell has not sent it, as far as anybody knows
+    .catch(() => null);
+  return sent && sentBy(state, asked.name, sent.providerMessageId, clock());
+}
+
 /**
  * Makes the attempt that a state claims; answers the state after it. Never rejects: a failure is a state too.
  * While it is not known whether an earlier attempt arrived, its provider is asked first, where it can be: twice beats
@@ -112,26 +134,13 @@ export async function attempt(
 ): Promise<{ state: MessageState; resent: boolean }> {
   const { unsure, ...known } = state;
   const resent = unsure !== undefined;
-  const sent = (provider: string | null, messageId: string): MessageState => ({
-    ...known,
-    provider,
-    status: 'sent',
-    at: clock(),
-    messageId,
-  });
   try {
-    const asked = ways.find(({ name }) => name === unsure?.provider);
-    if (unsure && asked?.findSent) {
-      const found = await asked
-        .findSent(message, unsure.since, { timeoutMs: sendTimeoutMs })
-        // Who cannot tell has not sent it, as far as anybody knows
-        .catch(() => null);
-      if (found) return { state: sent(asked.name, found.providerMessageId), resent: false };
-    }
+    const before = await found(ways, message, state, clock);
+    if (before) return { state: before, resent: false };
     const way = ways.find(({ name }) => name === state.provider);
     if (!way) throw new Error(`No provider ${state.provider}`);
     const { providerMessageId } = await way.send(message, { timeoutMs: sendTimeoutMs });
-    return { state: sent(way.name, providerMessageId), resent };
+    return { state: sentBy(state, way.name, providerMessageId, clock()), resent };
   } catch (error) {
     const [code, permanent] =
       error instanceof ProviderError ? [error.code, error.permanent] : ['UNKNOWN', false];
@@ -141,4 +150,17 @@ export async function attempt(
     const after: MessageState = { ...known, status: 'failed', at: clock(), code, tries };
     return { state: { ...after, ...(open ? { unsure: open } : {}) }, resent };
   }
+}
+
+/** The state after a claim without an outcome when nothing may be sent any more: what its provider says, or failed. */
+export async function lookBack(
+  ways: readonly Way[],
+  message: ContactMessage,
+  state: MessageState,
+  clock: () => number,
+): Promise<MessageState> {
+  const before = await found(ways, message, state, clock);
+  if (before) return before;
+  const tries = [...state.tries, { channel: state.provider ?? '', permanent: false }];
+  return { ...state, status: 'failed', at: clock(), code: 'UNKNOWN', tries };
 }

@@ -10,6 +10,7 @@ import {
   claimLastsMs,
   dueNext,
   type KeyedContact,
+  lookBack,
   messageTo,
   openContacts,
   placeOf,
@@ -102,15 +103,17 @@ export class Messenger {
 
   #messagesOf(record: AlertRecord, purpose: Purpose, alone: boolean): One[] {
     const { sealer, hashSecret } = this.#parts;
+    if (record.contacts === null) return [];
     // Whoever has not heard of it need not hear of it once it is over
-    if (record.contacts === null || (purpose === 'raised' && isOver(record.status))) return [];
+    const isTold = purpose === 'raised' && isOver(record.status);
     const contacts = new Map(
       openContacts(sealer, hashSecret, record.contacts).map((contact) => [contact.key, contact]),
     );
     return record.messages.flatMap((message) => {
       const { contact: key, state } = message;
       const contact = contacts.get(contactKeyOf(key));
-      const isOpen = state.status === 'queued' || state.status === 'sending' || state.status === 'failed';
+      const waits = !isTold && (state.status === 'queued' || state.status === 'failed');
+      const isOpen = waits || state.status === 'sending';
       return contact && message.purpose === purpose && isOpen
         ? [{ record, contact, key, purpose, state, alone }]
         : [];
@@ -132,6 +135,8 @@ export class Messenger {
     const unfinished = state.status === 'sending';
     if (unfinished && sinceMs < claimLastsMs(state))
       return this.#later(one, `unfinished:${state.at}`, claimLastsMs(state) - sinceMs);
+    const ahead = this.#ahead(one);
+    if (ahead) return this.#later(one, `behind:${ahead.at}`, ahead.at + claimLastsMs(ahead) - now());
     // A claim without an outcome is the provider's that had it
     const provider = (unfinished ? state.provider : null) ?? due.channel;
     const way = ways.find((candidate) => candidate.name === provider);
@@ -140,14 +145,27 @@ export class Messenger {
     const location = placeOf(state, record.location);
     const claim = claimed(state, way, now(), location);
     const field = messageField(purpose, key);
-    if (!(await records.claim(record.alertId, field, state, claim))) return;
+    const allowed = await records.claim(record.alertId, field, state, claim);
+    if (allowed === 'lost') return;
     const link = record.link === null ? null : this.#parts.sealer.open(record.link);
     const { name, language, status } = record;
     const told = { name, language, status, location, link };
     const message = messageTo(contact, purpose, told, devices);
+    if (allowed === 'look-back') {
+      const known = await lookBack(ways, message, claim, now);
+      return this.#record({ ...one, state: known }, true);
+    }
     const { state: after, resent } = await attempt(ways, message, claim, now);
     if (resent) this.#parts.metrics.increment('sos.resent.total');
     await this.#record({ ...one, state: after });
+  }
+
+  /** The attempt to tell the same contact of the alert, while it is under way: the end of it must not overtake it. */
+  #ahead({ record, key, purpose }: One): MessageState | null {
+    if (purpose !== 'over') return null;
+    const raised = record.messages.find((message) => message.purpose === 'raised' && message.contact === key);
+    if (raised?.state.status !== 'sending') return null;
+    return this.#parts.now() - raised.state.at < claimLastsMs(raised.state) ? raised.state : null;
   }
 
   #waysOf(key: string): readonly Way[] {
@@ -159,7 +177,8 @@ export class Messenger {
     return tokensOf(this.#parts.sealer, found.get(key));
   }
 
-  async #record(one: One): Promise<void> {
+  /** `isLast`: whatever came of it, there is no further attempt. */
+  async #record(one: One, isLast = false): Promise<void> {
     const { records, metrics } = this.#parts;
     const { record, key, purpose, state } = one;
     const field = messageField(purpose, key);
@@ -170,8 +189,13 @@ export class Messenger {
       await records.outcome(record.alertId, field, state, { at: state.at, what, note: who });
       return;
     }
-    const due = dueNext(this.#waysOf(key), state);
     const note = `${who}: ${state.code ?? 'failed'}`;
+    if (isLast) {
+      metrics.increment('sos.messages.total', { outcome: 'unknown', from: 'worker' });
+      await records.outcome(record.alertId, field, state, { at: state.at, what: 'contact-try-failed', note });
+      return;
+    }
+    const due = dueNext(this.#waysOf(key), state);
     if (due) {
       metrics.increment('sos.messages.total', { outcome: 'retried', from: 'worker' });
       await records.outcome(record.alertId, field, state, { at: state.at, what: 'contact-try-failed', note });

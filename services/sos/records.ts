@@ -8,7 +8,7 @@ import { type AlertRecord, type LogEntry, type MessageState, parseAlert } from '
 import { type AlertStep, allowedFrom, isOver, outcomeOf } from './alert-state.ts';
 import { mapUrl } from './map-url.ts';
 import type { Press } from './read-press.ts';
-import { defineScripts } from './scripts.ts';
+import { type Claim, defineScripts } from './scripts.ts';
 import { sosKeys } from './sos-keys.ts';
 
 /** A message that a journal's owner has sent by itself, by the contact's key. */
@@ -252,10 +252,10 @@ export class SosRecords {
     );
   }
 
-  /** Claims one attempt at a message; false when somebody else was faster. */
-  async claim(alertId: string, field: string, seen: MessageState, claimed: MessageState): Promise<boolean> {
+  /** Claims one attempt at a message; `lost` when somebody else was faster. */
+  claim(alertId: string, field: string, seen: MessageState, claimed: MessageState): Promise<Claim> {
     const [after, before] = [JSON.stringify(claimed), JSON.stringify(seen)];
-    return (await this.#redis.sosClaim(sosKeys.alert(alertId), field, after, before)) === 1;
+    return this.#redis.sosClaim(sosKeys.alert(alertId), field, after, before);
   }
 
   /** Records what an attempt led to, with its log entry, and tells admins if `tell` is given. */

@@ -230,14 +230,16 @@ if #done == 2 then return 0 end
 return redis.call(unpack(done))`;
 
 /**
- * One attempt at one message; nobody is told of an alert once it is over. KEYS: alert. ARGV: field, state that claims it, the
- * state that was seen. Answers whether it was won: two claims of the same moment look alike.
+ * One attempt at one message. KEYS: alert. ARGV: field, state that claims it, the state that was seen. Answers `lost` (two claims
+ * of the same moment look alike), `send`, or `look-back`: nobody is told of an alert once it is over, but an attempt whose owner
+ * has died still gets its outcome.
  */
 const claim = `
-if string.sub(ARGV[1], 1, 9) == 'm:raised:' and redis.call('HEXISTS', KEYS[1], 'endedAt') == 1 then return 0 end
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[3] then return 0 end
+local over = string.sub(ARGV[1], 1, 9) == 'm:raised:' and redis.call('HEXISTS', KEYS[1], 'endedAt') == 1
+if over and cjson.decode(ARGV[3]).status ~= 'sending' then return 'lost' end
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[3] then return 'lost' end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 1`;
+return over and 'look-back' or 'send'`;
 
 /**
  * What an attempt, or anything else, led to. KEYS: alert, feed. ARGV: id, at, field or empty, state, log entry, feed data without
@@ -269,6 +271,9 @@ if record[2] then
 end
 return 1`;
 
+/** What a claim of a message allows. */
+export type Claim = 'lost' | 'send' | 'look-back';
+
 type Arg = string | number;
 
 declare module 'ioredis' {
@@ -282,7 +287,7 @@ declare module 'ioredis' {
     sosLocate(...args: Arg[]): Result<string, Context>;
     sosPlan(...args: Arg[]): Result<number, Context>;
     sosClear(...args: Arg[]): Result<number, Context>;
-    sosClaim(...args: Arg[]): Result<number, Context>;
+    sosClaim(...args: Arg[]): Result<Claim, Context>;
     sosOutcome(...args: Arg[]): Result<number, Context>;
     sosTold(...args: Arg[]): Result<number, Context>;
     sosProjected(...args: Arg[]): Result<number, Context>;

@@ -91,6 +91,9 @@ type TripEvent = 'trip.accepted' | 'trip.started' | 'trip.ended' | 'trip.cancell
 export default defineService({
   name: 'trips',
   mixins: [
+    shares(),
+    // Ahead of the store, which its sweep uses: what is listed first stops first
+    feed(),
     store<TripRecord>('trips', [
       // Unique by how it is made: it has the record's own key. A shard could not check more
       { fields: ['bookingId'] },
@@ -102,8 +105,6 @@ export default defineService({
       { fields: ['region', '_id'] },
       { fields: ['pickup'], geo: true },
     ]),
-    shares(),
-    feed(),
   ],
   state: () => ({ openSweep: undefined as NodeJS.Timeout | undefined }),
 

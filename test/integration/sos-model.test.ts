@@ -280,6 +280,14 @@ async function check(redis: Redis, pressed: readonly Pressed[]): Promise<void> {
     // Also who may have heard of it: an attempt was made whose outcome nobody knows
     const mayHaveHeard = contactsOf('raised', (json) => json.includes('"channel":"sms"'));
     expect(count('contact-told-over')).toBe(toldOver.length);
+    // Nobody reads that it is over before what it was
+    const sentAt = (purpose: string, contact: string | undefined) => {
+      const [, json] = states.find(([field]) => field === `m:${purpose}:${contact}`) ?? [];
+      const state = json === undefined ? null : (JSON.parse(json) as { status: string; at: number });
+      return state?.status === 'sent' ? state.at : null;
+    };
+    for (const contact of toldOver)
+      expect(sentAt('raised', contact) ?? 0).toBeLessThanOrEqual(sentAt('over', contact)!);
     if (!isOver || alert.duress || alert.drill) expect(toldOver).toEqual([]);
     else {
       expect(toldOver).toEqual(expect.arrayContaining(heard));

@@ -55,6 +55,8 @@ function makeWorkers() {
     queueIsAway: false,
     /** Whose contacts nobody can say. */
     unknown: new Set<string>(),
+    /** Providers can say what they have sent. */
+    canBeAsked: false,
     /** Until it resolves, no SMS is answered. */
     hold: Promise.resolve(),
   };
@@ -68,6 +70,10 @@ function makeWorkers() {
       await world.hold;
       if (fails) throw busy;
       return { providerMessageId: `${name}-${world.sent.length}` };
+    },
+    async findSent({ to }) {
+      const isSent = world.canBeAsked && world.sent.some((one) => one.by === name && one.to === to);
+      return isSent ? { providerMessageId: `${name} has it` } : null;
     },
   });
   const providers = {
@@ -240,7 +246,7 @@ describe('messages', () => {
     const { contact, state } = message!;
     const claim = () =>
       workers.records.claim(id, `m:raised:${contact}`, state, { ...state, status: 'sending', provider: 'x' });
-    expect((await Promise.all([claim(), claim()])).toSorted()).toEqual([false, true]);
+    expect((await Promise.all([claim(), claim()])).toSorted()).toEqual(['lost', 'send']);
     await workers.messenger().send({ kind: 'send', ids: [twice, twice], purpose: 'raised' });
     expect(workers.world.sent).toHaveLength(2);
   });
@@ -398,7 +404,7 @@ describe('messages', () => {
       // Read before the end, as a slow worker has it
       for (const { contact, state } of record!.messages)
         expect(await records.claim(id, `m:raised:${contact}`, state, { ...state, status: 'sending' })).toBe(
-          false,
+          'lost',
         );
     }
     await plan(workers, [late, told]);
@@ -406,6 +412,69 @@ describe('messages', () => {
     expect(world.sent).toHaveLength(4);
     expect(world.jobs.map(({ options }) => options.jobId)).toContain(`over:${told}`);
     expect(world.jobs.map(({ options }) => options.jobId)).not.toContain(`over:${late}`);
+  });
+
+  test.each([
+    { canBeAsked: true, becomes: 'sent', logged: 'contact-told' },
+    { canBeAsked: false, becomes: 'failed', logged: 'contact-try-failed' },
+  ])(
+    'P2 a claim whose owner died is $becomes in the end also when the alert is over, and nothing is sent for it',
+    async ({ canBeAsked, becomes, logged }) => {
+      const workers = makeWorkers();
+      const { world, records } = workers;
+      world.canBeAsked = canBeAsked;
+      const id = await raise(workers, 'a');
+      await plan(workers, [id]);
+      world.jobs.splice(0);
+      const job = { kind: 'send' as const, ids: [id], purpose: 'raised' as const };
+      world.hold = new Promise(() => {});
+      void workers.messenger().send(job);
+      await eventually(() => expect(world.sent).toHaveLength(2));
+      world.hold = Promise.resolve();
+      const record = (await records.read(id))!;
+      expect(await records.step(record, 'resolve', { at: world.clock, who: 'usr_admin' })).toBe('ok');
+      // The job runs again, as a killed worker's does
+      await workers.messenger().send(job);
+      await runAll(workers, ['send']);
+      const raised = (await records.read(id))!.messages.filter(({ purpose }) => purpose === 'raised');
+      expect(raised.map(({ state }) => state.status)).toEqual([becomes, becomes]);
+      expect(world.sent).toHaveLength(2);
+      const log = (await records.log(id)).map(({ what }) => what);
+      expect(log.filter((what) => what === logged)).toHaveLength(2);
+      // Who may have heard of it hears of the end; nobody is woken over an alert that is over
+      await plan(workers, [id]);
+      await runAll(workers);
+      expect(world.sent).toHaveLength(4);
+      expect([world.pages, world.calls, await redis.llen('sos:dead-letters')]).toEqual([[], 0, 0]);
+    },
+  );
+
+  test('R3.4 the end of an alert never overtakes the alert on its way to a contact', async () => {
+    const workers = makeWorkers();
+    const { world, records } = workers;
+    const id = await raise(workers, 'a');
+    await plan(workers, [id]);
+    world.jobs.splice(0);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    world.hold = promise;
+    const sending = workers
+      .messenger()
+      .send({ kind: 'send', ids: [id], purpose: 'raised' });
+    await eventually(() => expect(world.sent).toHaveLength(2));
+    const record = (await records.read(id))!;
+    expect(await records.step(record, 'resolve', { at: world.clock, who: 'usr_admin' })).toBe('ok');
+    await plan(workers, [id]);
+    await workers.messenger().send({ kind: 'send', ids: [id], purpose: 'over' });
+    expect(world.sent).toHaveLength(2);
+    const waiting = world.jobs.filter(({ options }) => options.jobId.includes(':behind:'));
+    expect(waiting).toHaveLength(2);
+    for (const { options } of waiting) expect(options.delay).toBeLessThan(5000);
+    resolve();
+    await sending;
+    await runAll(workers, ['send']);
+    const states = (await records.read(id))!.messages.map(({ purpose, state }) => `${purpose} ${state.status}`);
+    expect(states.toSorted()).toEqual(['over sent', 'over sent', 'raised sent', 'raised sent']);
+    expect(world.sent).toHaveLength(4);
   });
 
   test('+ under duress an attempt that was under way shows how it went, and nothing else does', async () => {

@@ -385,6 +385,27 @@ describe('P9 the admin feed', () => {
     );
     expect(await kindsOf(trip)).toEqual(['booking.created', 'trip.accepted']);
   });
+
+  test('+ has the events behind a record that it can never take', async () => {
+    const { store } = system.broker.getLocalService('trips') as unknown as { store: Collection<WithPending> };
+    const trips = [await scheduledTrip(), await scheduledTrip()].toSorted((a, b) => (a.tripId < b.tripId ? -1 : 1));
+    const pendingOf = (trip: (typeof trips)[number], version: unknown) => ({
+      $set: {
+        pending: [{ kind: 'trip.accepted', version, at: 1, data: { tripId: trip.tripId } } as WithPending['pending'][0]],
+        hasPending: true,
+      },
+    });
+    // Whichever the sweep comes to first
+    const spoiled = trips[0]!;
+    for (const [n, trip] of trips.entries())
+      await store.update({ _id: trip.tripId }, pendingOf(trip, n === 0 ? 'no number' : 1));
+    await eventually(
+      async () => expect(await store.get(trips[1]!.tripId)).toMatchObject({ pending: [], hasPending: false }),
+      10_000,
+    );
+    expect(await store.get(spoiled.tripId)).toMatchObject({ hasPending: true });
+    await store.update({ _id: spoiled.tripId }, { $set: { pending: [], hasPending: false } });
+  });
 });
 
 describe('the location service', () => {

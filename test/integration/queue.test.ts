@@ -1,0 +1,59 @@
+/** Queues of services: what a stop owes to the jobs that are under way. */
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import type { ServiceSchema } from 'moleculer';
+import { type Jobs, queue } from '../../mixins/queue.ts';
+import { redis } from '../../mixins/redis.ts';
+import { makeBroker } from '../support/broker.ts';
+import { eventually } from '../support/eventually.ts';
+import { startTestRedis, type TestRedis } from '../support/redis.ts';
+
+interface Worker {
+  work: Jobs<{ key: string }>;
+  redis: { set(key: string, value: string): Promise<unknown> };
+  getQueue(name: string): object;
+}
+
+let server: TestRedis;
+beforeAll(async () => {
+  server = await startTestRedis();
+});
+afterAll(() => server.stop());
+
+test.each(['before', 'behind'])(
+  '+ a stop lets no job under way lose what it works with: Redis listed %s the queue',
+  async (where) => {
+    const { promise: allowed, resolve: allow } = Promise.withResolvers<void>();
+    const stopped = { own: false };
+    let began = false;
+    const work = queue<{ key: string }, 'work'>({
+      name: `work-${where}`,
+      as: 'work',
+      concurrency: 1,
+      async process({ key }) {
+        began = true;
+        await allowed;
+        // The service's own stop may end what jobs use, too
+        await (this as unknown as Worker).redis.set(key, String(stopped.own));
+      },
+      async onExhausted() {},
+    });
+    const broker = makeBroker('node-1', { REDIS_URL: server.url });
+    const service = broker.createService({
+      name: 'worker',
+      mixins: where === 'before' ? [redis(), work] : [work, redis()],
+      async stopped() {
+        stopped.own = true;
+      },
+    } as unknown as ServiceSchema) as unknown as Worker;
+    await broker.start();
+    await service.work.add({ key: `done-${where}` });
+    await eventually(() => expect(began).toBe(true));
+    const stopping = broker.stop();
+    await eventually(() => expect(service.getQueue(`work-${where}`)).toHaveProperty('closing'));
+    allow();
+    await stopping;
+    const reader = server.connect();
+    expect(await reader.get(`done-${where}`)).toBe('false');
+    expect(stopped.own).toBe(true);
+  },
+);
