@@ -16,7 +16,7 @@ import { contractsMiddleware } from './lib/middlewares/contracts.ts';
 import { inFlight } from './lib/middlewares/in-flight.ts';
 import { permissionsMiddleware } from './lib/middlewares/permissions.ts';
 import { secretFilesMiddleware } from './lib/middlewares/secret-files.ts';
-import { loosenNats, natsOptions } from './lib/nats-link.ts';
+import { loosenNats, natsOptions, untilOthersHeard } from './lib/nats-link.ts';
 import { startStandins } from './lib/standins/index.ts';
 import { welcome } from './lib/welcome.ts';
 
@@ -37,6 +37,7 @@ const lifecycle = (config: Config): Middleware => ({
     const health = healthOf(broker);
     if (health.state === 'starting') health.state = 'ready';
   },
+  stopping: untilOthersHeard,
 });
 
 /**

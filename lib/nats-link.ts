@@ -28,6 +28,8 @@ const allBackMs = 800;
 const startWithinMs = 1500;
 /** What is still to be sent when the process stops may take this long, ms. */
 const flushWithinMs = 1000;
+/** A node that has not answered by then hangs, or is dead and not missed yet, ms. */
+const heardWithinMs = 1000;
 /** Between two tries of the first connection, ms: doubled each time up to the second, half of it by chance. */
 const [firstPauseMs, longestPauseMs] = [200, 2000];
 
@@ -151,4 +153,31 @@ export function loosenNats(broker: ServiceBroker): void {
     back.resolve();
     return disconnectTransit();
   };
+}
+
+/**
+ * For a stop, once the others were told that nothing is here any more: resolves when each has heard it, or is gone, after a
+ * second at the latest. NATS keeps the order, so its PONG comes behind all that it still asked of this node. Without it, what
+ * a busy node sends before it looks would find nobody, and fail.
+ */
+export async function untilOthersHeard(broker: ServiceBroker): Promise<void> {
+  const { transit, localBus, registry, nodeID, logger } = broker;
+  if (!transit?.connected) return;
+  const nodes = registry.getNodeList({ onlyAvailable: true, withServices: false });
+  const waiting = new Set(nodes.map(({ id }) => id).filter((id) => id !== nodeID));
+  if (waiting.size === 0) return;
+  const all = Promise.withResolvers<void>();
+  const done = (id: string) => {
+    waiting.delete(id);
+    if (waiting.size === 0) all.resolve();
+  };
+  const answered = (pong: { nodeID: string }) => done(pong.nodeID);
+  const left = ({ node }: { node: { id: string } }) => done(node.id);
+  localBus.on('$node.pong', answered);
+  localBus.on('$node.disconnected', left);
+  const pings = [...waiting].map((id) => transit.sendPing(id));
+  await Promise.all([...pings, soonest(all.promise, heardWithinMs)]);
+  localBus.off('$node.pong', answered);
+  localBus.off('$node.disconnected', left);
+  if (waiting.size > 0) logger.warn('Nodes have not heard of the stop', { nodes: [...waiting] });
 }

@@ -97,7 +97,8 @@ export function feed(): Mixin<FeedFields> {
       try {
         await publish(service, _id);
       } catch (error) {
-        if (isConnectionTrouble(error) || (error instanceof AppError && error.type === 'UNAVAILABLE')) throw error;
+        if (isConnectionTrouble(error) || (error instanceof AppError && error.type === 'UNAVAILABLE'))
+          throw error;
         // One that fails by itself must not hold up those behind it
         service.logger.warn('The feed cannot take what happened to a record', { id: _id, error });
       }

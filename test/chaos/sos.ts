@@ -31,6 +31,8 @@ interface Scenario {
   topology: 'single' | 'sentinel';
   doneLimitMs?: number;
   ackLimitMs?: number;
+  /** Nobody dies without a word: nothing has to be sent again. */
+  resendsNothing?: true;
   /** One round; it brings back what it broke. */
   play(stage: Stage): Promise<Played>;
 }
@@ -43,6 +45,7 @@ const burstAckLimitMs = 2000;
 const replicaAckLimitMs = 1000;
 /** Another Redis takes over within 10 s (R8.4). */
 const failoverLimitMs = 10_000;
+const stopLimitMs = 3500;
 /** A door texts contacts itself after so long, ms. */
 const ownTextAfterMs = 10_000;
 /** Whatever would come twice has come by then: lock, stalled check and sweep are over, ms. */
@@ -392,6 +395,29 @@ const scenarios: Scenario[] = [
     },
   },
   {
+    name: 'burst-worker-stop',
+    ackLimitMs: burstAckLimitMs,
+    // What a worker leaves without an outcome is taken up after 4 s at the earliest
+    doneLimitMs: stopLimitMs,
+    resendsNothing: true,
+    what: '50 press at once, providers take 300 ms, a worker is told to stop in the middle (SIGTERM)',
+    topology: 'single',
+    async play(stage) {
+      const { world } = stage;
+      const name = turn(stage);
+      world.simulator.fail('twilio', { kind: 'slow', delayMs: 300 });
+      try {
+        const { alerts, killed } = await burst(stage, () => world.terminate(name));
+        const done = await doneAt(world, alerts);
+        await killed.ended;
+        await world.restart(name);
+        return { alerts, since: killed.at, doneAt: done };
+      } finally {
+        world.simulator.clear('twilio');
+      }
+    },
+  },
+  {
     name: 'burst-api',
     ackLimitMs: burstAckLimitMs,
     what: '50 press at once, the api is killed in the middle; those that were answered count',
@@ -577,6 +603,7 @@ async function playRound(scenario: Scenario, stage: Stage): Promise<{ round: Rou
   const done = told ?? (await doneAt(stage.world, alerts));
   const after = await resentBy(stage.world);
   const resent = [...after].reduce((sum, [name, count]) => sum + count - (before.get(name) ?? 0), 0);
+  if (scenario.resendsNothing && resent > 0) throw new Error(`${resent} messages were sent again`);
   const ackMs = Math.max(...alerts.map((alert) => alert.ackMs));
   return { round: { resent, doneMs: Math.max(0, done - since), ackMs }, alerts };
 }

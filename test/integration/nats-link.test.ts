@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { Encoder } from 'cbor-x';
 import * as fc from 'fast-check';
@@ -56,6 +57,56 @@ const codeOf = (call: Promise<unknown>) =>
 const across = ({ left, right }: ReturnType<typeof twoNodes>) =>
   Promise.all([codeOf(left.call('location.flush')), codeOf(right.call('accounts.logout'))]);
 const brokerCheck = async (broker: ServiceBroker) => (await healthOf(broker).report()).checks['broker'];
+
+describe('a stop', () => {
+  test('fails no call of a node that is too busy to hear of it', async () => {
+    nats = await startNats();
+    const [caller, first, second] = ['caller', 'first', 'second'].map((name) =>
+      makeBroker(name, { NATS_URL: nats!.url }),
+    ) as [ServiceBroker, ServiceBroker, ServiceBroker];
+    brokers.push(caller, first, second);
+    for (const broker of [first, second]) broker.createService(answering('location'));
+    await Promise.all(brokers.map((broker) => broker.start()));
+    await eventually(() =>
+      expect(caller.registry.getServiceList({}).filter(({ name }) => name === 'location')).toHaveLength(2),
+    );
+    // It sends, but what comes in waits its turn
+    const tx = caller.transit!.tx as unknown as {
+      incomingMessage(type: string, bytes: Buffer): Promise<unknown>;
+    };
+    const incoming = tx.incomingMessage.bind(tx);
+    let busy = Promise.resolve();
+    tx.incomingMessage = async (type, bytes) => {
+      await busy;
+      return incoming(type, bytes);
+    };
+    const stopped = new AbortController();
+    busy = pause(600);
+    const stopping = first.stop().finally(() => stopped.abort());
+    const codes: Promise<string>[] = [];
+    while (!stopped.signal.aborted) {
+      codes.push(codeOf(caller.call('location.flush')));
+      await pause(5);
+    }
+    await stopping;
+    expect(codes.length).toBeGreaterThan(10);
+    expect(new Set(await Promise.all(codes))).toEqual(new Set(['ok']));
+  }, 20_000);
+
+  test('waits for no node that hangs for longer than a second', async () => {
+    nats = await startNats();
+    const { left, right } = twoNodes(nats.url);
+    await Promise.all(brokers.map((broker) => broker.start()));
+    await eventually(async () => expect(await across({ left, right })).toEqual(['ok', 'ok']));
+    const tx = right.transit!.tx as unknown as { incomingMessage(): Promise<unknown> };
+    tx.incomingMessage = () => new Promise(() => {});
+    const began = performance.now();
+    await left.stop();
+    const took = performance.now() - began;
+    expect(took).toBeGreaterThan(900);
+    expect(took).toBeLessThan(4000);
+  });
+});
 
 describe('NATS is away', () => {
   test('at the start: services start, calls to others fail at once, and both ways work once it comes', async () => {

@@ -1,6 +1,6 @@
 /** Queues of services: what a stop owes to the jobs that are under way. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import type { ServiceSchema } from 'moleculer';
+import type { Service, ServiceSchema } from 'moleculer';
 import { type Jobs, queue } from '../../mixins/queue.ts';
 import { redis } from '../../mixins/redis.ts';
 import { makeBroker } from '../support/broker.ts';
@@ -44,7 +44,7 @@ test.each(['before', 'behind'])(
       async stopped() {
         stopped.own = true;
       },
-    } as unknown as ServiceSchema) as unknown as Worker;
+    } as unknown as ServiceSchema) as Service & Worker;
     await broker.start();
     await service.work.add({ key: `done-${where}` });
     await eventually(() => expect(began).toBe(true));

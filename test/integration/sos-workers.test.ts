@@ -457,9 +457,7 @@ describe('messages', () => {
     world.jobs.splice(0);
     const { promise, resolve } = Promise.withResolvers<void>();
     world.hold = promise;
-    const sending = workers
-      .messenger()
-      .send({ kind: 'send', ids: [id], purpose: 'raised' });
+    const sending = workers.messenger().send({ kind: 'send', ids: [id], purpose: 'raised' });
     await eventually(() => expect(world.sent).toHaveLength(2));
     const record = (await records.read(id))!;
     expect(await records.step(record, 'resolve', { at: world.clock, who: 'usr_admin' })).toBe('ok');
@@ -472,7 +470,9 @@ describe('messages', () => {
     resolve();
     await sending;
     await runAll(workers, ['send']);
-    const states = (await records.read(id))!.messages.map(({ purpose, state }) => `${purpose} ${state.status}`);
+    const states = (await records.read(id))!.messages.map(
+      ({ purpose, state }) => `${purpose} ${state.status}`,
+    );
     expect(states.toSorted()).toEqual(['over sent', 'over sent', 'raised sent', 'raised sent']);
     expect(world.sent).toHaveLength(4);
   });

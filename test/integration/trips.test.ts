@@ -388,10 +388,19 @@ describe('P9 the admin feed', () => {
 
   test('+ has the events behind a record that it can never take', async () => {
     const { store } = system.broker.getLocalService('trips') as unknown as { store: Collection<WithPending> };
-    const trips = [await scheduledTrip(), await scheduledTrip()].toSorted((a, b) => (a.tripId < b.tripId ? -1 : 1));
+    const trips = [await scheduledTrip(), await scheduledTrip()].toSorted((a, b) =>
+      a.tripId < b.tripId ? -1 : 1,
+    );
     const pendingOf = (trip: (typeof trips)[number], version: unknown) => ({
       $set: {
-        pending: [{ kind: 'trip.accepted', version, at: 1, data: { tripId: trip.tripId } } as WithPending['pending'][0]],
+        pending: [
+          {
+            kind: 'trip.accepted',
+            version,
+            at: 1,
+            data: { tripId: trip.tripId },
+          } as WithPending['pending'][0],
+        ],
         hasPending: true,
       },
     });

@@ -126,7 +126,13 @@ export class World {
     await this.role(name).kill();
   }
 
-  /** Starts a killed role again; resolves when it takes traffic. */
+  /** SIGTERM, sent before this returns; resolves when the process has ended as it should, and rejects if it does not. */
+  async terminate(name: RoleName): Promise<void> {
+    const code = await this.role(name).stop();
+    if (code !== 0) throw new Error(`${name} stopped with ${code}`);
+  }
+
+  /** Starts a role that has ended again; resolves when it takes traffic. */
   async restart(name: RoleName): Promise<void> {
     await this.spawn(name);
     await this.untilReady(name);
