@@ -116,6 +116,19 @@ export function producer<D, As extends string>(options: {
   };
 }
 
+/** All queues of a service. */
+const namesOf = ({ schema }: Service): string[] => Object.keys((schema as { queues?: object }).queues ?? {});
+
+/** Bull (4.16) gives its connection a name and waits for no answer: a Redis that goes away just then would end the process. */
+function survivesItsNaming(service: Service & BullFields, name: string): void {
+  const bullQueue = service.getQueue(name) as Queue & { setWorkerName(): Promise<unknown> };
+  const setWorkerName = bullQueue.setWorkerName.bind(bullQueue);
+  bullQueue.setWorkerName = () =>
+    setWorkerName().catch((error: unknown) =>
+      service.logger.warn('A connection has no name', { queue: name, error }),
+    );
+}
+
 const bullStarted = new WeakSet<Service>();
 const bull: Mixin & { started(this: Service): Promise<void> } = BullService('', {}) as never;
 /** Of a service with several queues, each brings this one; their processors are to be set once. */
@@ -124,6 +137,7 @@ const bullOnce: Mixin = {
   async started(this: Service) {
     if (bullStarted.has(this)) return;
     bullStarted.add(this);
+    for (const name of namesOf(this)) survivesItsNaming(this as Service & BullFields, name);
     await bull.started.call(this);
   },
 };
@@ -132,10 +146,18 @@ const closings = new WeakMap<Service, Promise<unknown>>();
 
 /** Closes all queues of a service, at once: one after the other their waits would add up. */
 async function closeAll(service: Service & BullFields): Promise<void> {
-  const names = Object.keys((service.schema as { queues?: object }).queues ?? {});
-  const closing = closings.get(service) ?? Promise.all(names.map((name) => close(service, name)));
+  const closing = closings.get(service) ?? Promise.all(namesOf(service).map((name) => close(service, name)));
   closings.set(service, closing);
   await closing;
+}
+
+/**
+ * Bull (4.16) sets its timer for delayed jobs anew when Redis' answer, or the end of the connection, comes after its close:
+ * 5 s in which a process that has stopped would not end.
+ */
+function endDelayTimer(bullQueue: Queue): void {
+  clearTimeout(Reflect.get(bullQueue, 'delayTimer') as NodeJS.Timeout | undefined);
+  Object.defineProperty(bullQueue, 'delayTimer', { set: clearTimeout, get: () => undefined });
 }
 
 /**
@@ -143,22 +165,21 @@ async function closeAll(service: Service & BullFields): Promise<void> {
  * meanwhile, and a job that is cut off runs again elsewhere.
  */
 async function close(service: Service & BullFields, name: string): Promise<void> {
+  const bullQueue = service.getQueue(name);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
     timer = setTimeout(resolve, closeWithinMs, 'late');
   });
-  const closed = service
-    .getQueue(name)
-    .close()
-    .then(
-      () => 'closed',
-      (error: unknown) => {
-        service.logger.warn('The queue did not close well', { queue: name, error });
-        return 'failed';
-      },
-    );
+  const closed = bullQueue.close().then(
+    () => 'closed',
+    (error: unknown) => {
+      service.logger.warn('The queue did not close well', { queue: name, error });
+      return 'failed';
+    },
+  );
   const outcome = await Promise.race([closed, late]);
   clearTimeout(timer);
+  endDelayTimer(bullQueue);
   if (outcome === 'late') service.logger.warn('The queue is closed with jobs under way', { queue: name });
 }
 

@@ -431,6 +431,22 @@ const scenarios: Scenario[] = [
     },
   },
   {
+    name: 'burst-api-stop',
+    ackLimitMs: burstAckLimitMs,
+    doneLimitMs: stopLimitMs,
+    resendsNothing: true,
+    what: '50 press at once, the api is told to stop in the middle (SIGTERM); those that were answered count',
+    topology: 'single',
+    async play(stage) {
+      const { world } = stage;
+      const { alerts, killed } = await burst(stage, () => world.terminate('api'));
+      const done = await doneAt(world, alerts);
+      await killed.ended;
+      await world.restart('api');
+      return { alerts, since: killed.at, doneAt: done };
+    },
+  },
+  {
     name: 'burst-sos-redis',
     ackLimitMs: burstAckLimitMs,
     what: '50 press at once, the SOS Redis is killed in the middle and started again; from its start',

@@ -57,3 +57,25 @@ test.each(['before', 'behind'])(
     expect(stopped.own).toBe(true);
   },
 );
+
+test('+ a stop leaves no timer behind, also when Redis owes an answer about delayed jobs', async () => {
+  const work = queue<{ key: string }, 'work'>({
+    name: 'work-delayed',
+    as: 'work',
+    concurrency: 1,
+    async process() {},
+    async onExhausted() {},
+  });
+  const broker = makeBroker('node-1', { REDIS_URL: server.url });
+  const service = broker.createService({
+    name: 'worker',
+    mixins: [work],
+  } as unknown as ServiceSchema) as Service & Worker;
+  await broker.start();
+  const bullQueue = service.getQueue('work-delayed') as { updateDelayTimer(): Promise<unknown> };
+  await server.connect().client('PAUSE', 1500);
+  const asked = bullQueue.updateDelayTimer();
+  await broker.stop();
+  await asked;
+  expect(Reflect.get(bullQueue, 'delayTimer')).toBeUndefined();
+});
