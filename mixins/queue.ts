@@ -45,22 +45,6 @@ const forBull = (connection: RedisConnection): Redis =>
   connection as Redis;
 
 /**
- * To stop, Bull sends QUIT on the connection that asks for the next job, where it waits behind the open question, and cuts
- * it after 500 ms, for one queue after the other. It is cut at once: a job that is handed out just then is stalled, as it
- * would be after the 500 ms.
- */
-function cutsItsQuestion(connection: RedisConnection): RedisConnection {
-  const quit = connection.quit.bind(connection);
-  connection.quit = async () => {
-    // Bull's own mark
-    if (Reflect.get(connection, 'blocked') !== true) return quit();
-    connection.disconnect();
-    return 'OK';
-  };
-  return connection;
-}
-
-/**
  * `this[as]`: adds jobs to the queue `name` without working on any, over a connection of its own that answers within 2 s
  * or refuses: a worker's holds what it is given for ever.
  */
@@ -119,14 +103,32 @@ export function producer<D, As extends string>(options: {
 /** All queues of a service. */
 const namesOf = ({ schema }: Service): string[] => Object.keys((schema as { queues?: object }).queues ?? {});
 
-/** Bull (4.16) gives its connection a name and waits for no answer: a Redis that goes away just then would end the process. */
-function survivesItsNaming(service: Service & BullFields, name: string): void {
-  const bullQueue = service.getQueue(name) as Queue & { setWorkerName(): Promise<unknown> };
+/** Of Bull (4.16), what its types leave out. */
+interface BullInside extends Queue {
+  /** Asks for the next job. */
+  bclient: RedisConnection;
+  bclientInitialized: boolean;
+  /** Jobs under way. */
+  processing: Record<string, Promise<unknown>>;
+  setWorkerName(): Promise<unknown>;
+}
+
+/** Bull leaves promises to nobody: where Redis goes away just then they would end the process. */
+function mend(service: Service & BullFields, name: string): void {
+  const bullQueue = service.getQueue(name) as BullInside;
   const setWorkerName = bullQueue.setWorkerName.bind(bullQueue);
+  // Not waited for when the queue starts
   bullQueue.setWorkerName = () =>
     setWorkerName().catch((error: unknown) =>
       service.logger.warn('A connection has no name', { queue: name, error }),
     );
+  // To close, Bull connects that connection anew, and looks whether it could when the jobs have ended. Nor does this wait with a QUIT
+  // behind the open question, half a second for each queue; a job that is handed out at that moment is a stalled one
+  bullQueue.whenCurrentJobsFinished = async () => {
+    if (!bullQueue.bclientInitialized) return;
+    bullQueue.bclient.disconnect();
+    await Promise.all(Object.values(bullQueue.processing));
+  };
 }
 
 const bullStarted = new WeakSet<Service>();
@@ -137,7 +139,7 @@ const bullOnce: Mixin = {
   async started(this: Service) {
     if (bullStarted.has(this)) return;
     bullStarted.add(this);
-    for (const name of namesOf(this)) survivesItsNaming(this as Service & BullFields, name);
+    for (const name of namesOf(this)) mend(this as Service & BullFields, name);
     await bull.started.call(this);
   },
 };
@@ -213,10 +215,7 @@ export function queue<D, As extends string>(options: {
       };
       const queueOptions: QueueOptions = {
         prefix: `{${name}}`,
-        createClient: (type) => {
-          const connection = keep(workerConnection(target, workerSilentMs));
-          return forBull(type === 'bclient' ? cutsItsQuestion(connection) : connection);
-        },
+        createClient: () => forBull(keep(workerConnection(target, workerSilentMs))),
         // Bull's defaults leave a killed worker's job for up to a minute, then fail it
         settings: {
           lockDuration: lockMs,

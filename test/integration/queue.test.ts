@@ -1,5 +1,7 @@
 /** Queues of services: what a stop owes to the jobs that are under way. */
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { once } from 'node:events';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import type { Redis } from 'ioredis';
 import type { Service, ServiceSchema } from 'moleculer';
 import { type Jobs, queue } from '../../mixins/queue.ts';
 import { redis } from '../../mixins/redis.ts';
@@ -78,4 +80,34 @@ test('+ a stop leaves no timer behind, also when Redis owes an answer about dela
   await broker.stop();
   await asked;
   expect(Reflect.get(bullQueue, 'delayTimer')).toBeUndefined();
+});
+
+test('+ a stop connects nothing anew, also while a job is under way: what came of it nobody would hold', async () => {
+  const { promise: allowed, resolve: allow } = Promise.withResolvers<void>();
+  let began = false;
+  const work = queue<{ key: string }, 'work'>({
+    name: 'work-held',
+    as: 'work',
+    concurrency: 2,
+    async process() {
+      began = true;
+      await allowed;
+    },
+    async onExhausted() {},
+  });
+  const broker = makeBroker('node-1', { REDIS_URL: server.url });
+  const schema = { name: 'worker', mixins: [work] } as unknown as ServiceSchema;
+  const service = broker.createService(schema) as Service & Worker;
+  await broker.start();
+  await service.work.add({ key: '' });
+  await eventually(() => expect(began).toBe(true));
+  const { bclient } = service.getQueue('work-held') as { bclient: Redis };
+  const connecting = jest.spyOn(bclient, 'connect');
+  const closed = once(bclient, 'end');
+  const stopping = broker.stop();
+  await closed;
+  await bclient.ping().catch(() => undefined);
+  allow();
+  await stopping;
+  expect(connecting).not.toHaveBeenCalled();
 });
