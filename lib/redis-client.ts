@@ -74,7 +74,25 @@ export function commandConnection(target: RedisTarget, { hold = true } = {}): Re
  * command under way is made anew, so blocking commands must block for less.
  */
 export function workerConnection(target: RedisTarget, silentMs: number): RedisConnection {
-  return connectionTo(target, { ...forWorker, socketTimeout: silentMs }, true);
+  const connection = connectionTo(target, { ...forWorker, socketTimeout: silentMs }, true);
+  if (connection instanceof Redis) holdSubscriptions(connection);
+  return connection;
+}
+
+/**
+ * ioredis (5.11) subscribes again by itself when a connection is back, and holds no promise of it: closed just then it would end
+ * the process.
+ */
+function holdSubscriptions(connection: Redis): void {
+  for (const name of ['subscribe', 'psubscribe'] as const) {
+    const subscribe = connection[name].bind(connection) as (...args: unknown[]) => Promise<unknown>;
+    connection[name] = (...args: unknown[]) => {
+      const subscribed = subscribe(...args);
+      // Whoever asked hears of it all the same
+      subscribed.catch(() => undefined);
+      return subscribed;
+    };
+  }
 }
 
 /**
@@ -240,10 +258,18 @@ export function siblingOf(connection: RedisConnection): RedisConnection {
 /** Ends a connection and its sibling. */
 export function closeConnection(connection: RedisConnection): void {
   for (const one of [siblings.get(connection), connection]) {
+    const isBetween = one?.status === 'reconnecting';
     one?.disconnect();
+    if (one && isBetween) refuseWaiting(one);
     // Closed while it asks for the slots, ioredis (5.11) would go on asking for ever, and hold the process
     if (one instanceof Cluster) one.refreshSlotsCache(() => stopRefreshing(one));
   }
+}
+
+/** Closed between two attempts to connect, ioredis (5.11) leaves what waits for the next one waiting for ever. */
+function refuseWaiting(connection: RedisConnection): void {
+  const flush: unknown = Reflect.get(connection, 'flushQueue');
+  if (typeof flush === 'function') Reflect.apply(flush, connection, [new Error('Connection is closed.')]);
 }
 
 function stopRefreshing(cluster: Cluster): void {

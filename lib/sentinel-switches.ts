@@ -56,6 +56,7 @@ function listenTo(node: RedisTarget['nodes'][number], target: RedisTarget, watch
     retryStrategy: retryAfterMs,
     maxRetriesPerRequest: null,
     enableReadyCheck: false,
+    autoResubscribe: false,
     connectTimeout: 2000,
     disconnectTimeout: 50,
     keepAlive: 5000,
@@ -71,8 +72,8 @@ function listenTo(node: RedisTarget['nodes'][number], target: RedisTarget, watch
       if (isTo(connection, host, Number(port))) connection.disconnect(true);
     }
   });
-  // Waits for the connection, however long that takes; it fails when the listener is closed
-  listener.subscribe('+switch-master').catch(() => undefined);
+  // It fails when the connection is lost, and then there is another, or when the listener is closed
+  listener.on('ready', () => void listener.subscribe('+switch-master').catch(() => undefined));
   return listener;
 }
 

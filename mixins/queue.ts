@@ -103,6 +103,8 @@ export function producer<D, As extends string>(options: {
 /** All queues of a service. */
 const namesOf = ({ schema }: Service): string[] => Object.keys((schema as { queues?: object }).queues ?? {});
 
+const closings = new WeakMap<Service, Promise<unknown>>();
+
 /** Of Bull (4.16), what its types leave out. */
 interface BullInside extends Queue {
   /** Asks for the next job. */
@@ -113,9 +115,14 @@ interface BullInside extends Queue {
   setWorkerName(): Promise<unknown>;
 }
 
-/** Bull leaves promises to nobody: where Redis goes away just then they would end the process. */
+/** Bull leaves promises to nobody: where Redis goes away just then, or a stop comes, they would end the process. */
 function mend(service: Service & BullFields, name: string): void {
   const bullQueue = service.getQueue(name) as BullInside;
+  const work = bullQueue.process.bind(bullQueue) as (...args: unknown[]) => Promise<unknown>;
+  bullQueue.process = (...args: unknown[]) =>
+    work(...args).catch((error: unknown) => {
+      if (!closings.has(service)) service.logger.error('The queue is not worked on', { queue: name, error });
+    }) as Promise<void>;
   const setWorkerName = bullQueue.setWorkerName.bind(bullQueue);
   // Not waited for when the queue starts
   bullQueue.setWorkerName = () =>
@@ -126,7 +133,7 @@ function mend(service: Service & BullFields, name: string): void {
   // behind the open question, half a second for each queue; a job that is handed out at that moment is a stalled one
   bullQueue.whenCurrentJobsFinished = async () => {
     if (!bullQueue.bclientInitialized) return;
-    bullQueue.bclient.disconnect();
+    closeConnection(bullQueue.bclient);
     await Promise.all(Object.values(bullQueue.processing));
   };
 }
@@ -143,8 +150,6 @@ const bullOnce: Mixin = {
     await bull.started.call(this);
   },
 };
-
-const closings = new WeakMap<Service, Promise<unknown>>();
 
 /** Closes all queues of a service, at once: one after the other their waits would add up. */
 async function closeAll(service: Service & BullFields): Promise<void> {
@@ -267,11 +272,7 @@ export function queue<D, As extends string>(options: {
       });
     },
     stopped(this: Service) {
-      for (const connection of connections.get(this) ?? []) {
-        // One that was never ready: Bull would reject a promise that nobody holds
-        connection.removeAllListeners('end');
-        closeConnection(connection);
-      }
+      for (const connection of connections.get(this) ?? []) closeConnection(connection);
     },
   };
 }

@@ -2,7 +2,9 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterEach, expect, jest, test } from '@jest/globals';
 import { closeConnection, workerConnection } from '../../lib/redis-client.ts';
+import { parseRedisUrl } from '../../lib/redis-url.ts';
 import { eventually } from '../support/eventually.ts';
+import { freePort } from '../support/process.ts';
 
 const sockets = new Set<Socket>();
 /** Hears everything and says nothing, as a server that hangs. */
@@ -13,6 +15,7 @@ const silent = createServer((socket) => {
 afterEach(async () => {
   jest.restoreAllMocks();
   for (const socket of sockets) socket.destroy();
+  if (!silent.listening) return;
   silent.close();
   await once(silent, 'close');
 });
@@ -43,3 +46,20 @@ test('a Cluster connection that is closed while nobody answers leaves no timer b
   // Its question is given up after a second
   await eventually(() => expect(cleared.mock.calls.flat()).toEqual(expect.arrayContaining(timers)));
 });
+
+test.each(['redis://127.0.0.1:PORT', 'redis-cluster://127.0.0.1:PORT'])(
+  '%s: what waits for a connection is refused when it is closed between two attempts',
+  async (url) => {
+    const parsed = parseRedisUrl(url.replace('PORT', String(await freePort())));
+    if ('problem' in parsed) throw new Error(parsed.problem);
+    const connection = workerConnection(parsed.target, silentMs);
+    connection.on('error', () => undefined);
+    const waiting = connection.get('key').then(
+      () => 'answered',
+      (error: Error) => error.message,
+    );
+    await new Promise((resolve) => connection.once('reconnecting', resolve));
+    closeConnection(connection);
+    expect(await waiting).toBe('Connection is closed.');
+  },
+);
