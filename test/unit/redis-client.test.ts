@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterEach, expect, jest, test } from '@jest/globals';
+import { Cluster } from 'ioredis';
 import { closeConnection, workerConnection } from '../../lib/redis-client.ts';
 import { parseRedisUrl } from '../../lib/redis-url.ts';
 import { eventually } from '../support/eventually.ts';
@@ -63,3 +64,28 @@ test.each(['redis://127.0.0.1:PORT', 'redis-cluster://127.0.0.1:PORT'])(
     expect(await waiting).toBe('Connection is closed.');
   },
 );
+
+test('a subscription that nobody waits for, as ioredis makes it anew by itself, fails without ending the process', async () => {
+  const unhandled = jest.fn();
+  process.on('unhandledRejection', unhandled);
+  try {
+    silent.listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = silent.address() as AddressInfo;
+    const connection = workerConnection(
+      { topology: 'single', nodes: [{ host: '127.0.0.1', port }], tls: false, db: 0, replicas: 0 },
+      silentMs,
+    );
+    if (connection instanceof Cluster) throw new Error('It is one server');
+    heard = '';
+    void connection.subscribe('channel');
+    await eventually(() => expect(heard).not.toBe(''));
+    const ended = once(connection, 'end');
+    closeConnection(connection);
+    await ended;
+    await new Promise(setImmediate);
+    expect(unhandled).not.toHaveBeenCalled();
+  } finally {
+    process.off('unhandledRejection', unhandled);
+  }
+});
