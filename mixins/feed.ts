@@ -3,7 +3,7 @@ import type { Service } from 'moleculer';
 import type { FeedEvent } from '../contracts/feed.ts';
 import { brokerConfig } from '../lib/broker-config.ts';
 import type { Mixin } from '../lib/define-service.ts';
-import { AppError, isConnectionTrouble } from '../lib/errors.ts';
+import { AppError, publicError } from '../lib/errors.ts';
 import { feedKeys, feedMaxLength } from '../lib/feed-stream.ts';
 import { replicated } from '../lib/replicated.ts';
 import { redis } from './redis.ts';
@@ -97,8 +97,7 @@ export function feed(): Mixin<FeedFields> {
       try {
         await publish(service, _id);
       } catch (error) {
-        if (isConnectionTrouble(error) || (error instanceof AppError && error.type === 'UNAVAILABLE'))
-          throw error;
+        if (publicError(error).code === 'UNAVAILABLE') throw error;
         // One that fails by itself must not hold up those behind it
         service.logger.warn('The feed cannot take what happened to a record', { id: _id, error });
       }

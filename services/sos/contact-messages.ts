@@ -104,6 +104,11 @@ const sentBy = (state: MessageState, provider: string, messageId: string, at: nu
   return { ...known, provider, status: 'sent', at, messageId };
 };
 
+const failedBy = (state: MessageState, code: string, permanent: boolean, at: number): MessageState => {
+  const tries = [...state.tries, { channel: state.provider ?? '', permanent }];
+  return { ...state, status: 'failed', at, code, tries };
+};
+
 /** The state after a message that an earlier attempt sent after all, as its provider says; null when nobody can say that. */
 async function found(
   ways: readonly Way[],
@@ -132,8 +137,7 @@ export async function attempt(
   state: MessageState,
   clock: () => number,
 ): Promise<{ state: MessageState; resent: boolean }> {
-  const { unsure, ...known } = state;
-  const resent = unsure !== undefined;
+  const resent = state.unsure !== undefined;
   try {
     const before = await found(ways, message, state, clock);
     if (before) return { state: before, resent: false };
@@ -144,11 +148,10 @@ export async function attempt(
   } catch (error) {
     const [code, permanent] =
       error instanceof ProviderError ? [error.code, error.permanent] : ['UNKNOWN', false];
-    const channel = state.provider ?? '';
-    const tries = [...state.tries, { channel, permanent }];
-    const open = unsure ?? (mayHaveArrived(error) ? { provider: channel, since: state.at } : undefined);
-    const after: MessageState = { ...known, status: 'failed', at: clock(), code, tries };
-    return { state: { ...after, ...(open ? { unsure: open } : {}) }, resent };
+    const after = failedBy(state, code, permanent, clock());
+    const doubt =
+      resent || !mayHaveArrived(error) ? {} : { unsure: { provider: state.provider ?? '', since: state.at } };
+    return { state: { ...after, ...doubt }, resent };
   }
 }
 
@@ -159,8 +162,5 @@ export async function lookBack(
   state: MessageState,
   clock: () => number,
 ): Promise<MessageState> {
-  const before = await found(ways, message, state, clock);
-  if (before) return before;
-  const tries = [...state.tries, { channel: state.provider ?? '', permanent: false }];
-  return { ...state, status: 'failed', at: clock(), code: 'UNKNOWN', tries };
+  return (await found(ways, message, state, clock)) ?? failedBy(state, 'UNKNOWN', false, clock());
 }

@@ -105,14 +105,14 @@ export class Messenger {
     const { sealer, hashSecret } = this.#parts;
     if (record.contacts === null) return [];
     // Whoever has not heard of it need not hear of it once it is over
-    const isTold = purpose === 'raised' && isOver(record.status);
+    const isTooLate = purpose === 'raised' && isOver(record.status);
     const contacts = new Map(
       openContacts(sealer, hashSecret, record.contacts).map((contact) => [contact.key, contact]),
     );
     return record.messages.flatMap((message) => {
       const { contact: key, state } = message;
       const contact = contacts.get(contactKeyOf(key));
-      const waits = !isTold && (state.status === 'queued' || state.status === 'failed');
+      const waits = !isTooLate && (state.status === 'queued' || state.status === 'failed');
       const isOpen = waits || state.status === 'sending';
       return contact && message.purpose === purpose && isOpen
         ? [{ record, contact, key, purpose, state, alone }]
@@ -189,16 +189,16 @@ export class Messenger {
       await records.outcome(record.alertId, field, state, { at: state.at, what, note: who });
       return;
     }
-    const note = `${who}: ${state.code ?? 'failed'}`;
+    const failed = { at: state.at, what: 'contact-try-failed', note: `${who}: ${state.code ?? 'failed'}` };
     if (isLast) {
       metrics.increment('sos.messages.total', { outcome: 'unknown', from: 'worker' });
-      await records.outcome(record.alertId, field, state, { at: state.at, what: 'contact-try-failed', note });
+      await records.outcome(record.alertId, field, state, failed);
       return;
     }
     const due = dueNext(this.#waysOf(key), state);
     if (due) {
       metrics.increment('sos.messages.total', { outcome: 'retried', from: 'worker' });
-      await records.outcome(record.alertId, field, state, { at: state.at, what: 'contact-try-failed', note });
+      await records.outcome(record.alertId, field, state, failed);
       return this.#later({ ...one, alone: false }, `${due.channel}:${due.attempt}`, due.delayMs);
     }
     metrics.increment('sos.messages.total', { outcome: 'failed', from: 'worker' });
@@ -207,7 +207,7 @@ export class Messenger {
     await records.bury({ alertId, contact: key, purpose, at: state.at });
     // Whether somebody is reached is up to their text
     if (isPushKey(key)) {
-      await records.outcome(alertId, field, state, { at: state.at, what: 'contact-try-failed', note });
+      await records.outcome(alertId, field, state, failed);
       return;
     }
     const told = { what: 'contact-not-reached', note: state.name };
