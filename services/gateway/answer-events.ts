@@ -5,6 +5,7 @@ import { AppError, publicError } from '../../lib/errors.ts';
 import type { Caller } from '../../lib/permissions.ts';
 import { isHostile, parseOrRefuse } from '../../lib/validate.ts';
 import { type ClientSocket, type GatewayParts, handlers } from './socket-handlers.ts';
+import { usualUpdate } from './usual-update.ts';
 
 type Answer = (answer: object) => void;
 const isAnswer = (value: unknown): value is Answer => typeof value === 'function';
@@ -32,7 +33,8 @@ export interface AnswerOptions {
 }
 
 /** Taken at any rate and in any shape, as far as it is not too large: presses coalesce, and what is unreadable is dropped. */
-const isNeverRefused = (event: unknown): event is ClientEvent => neverRefused.some((name) => name === event);
+const takenAnyway: ReadonlySet<unknown> = new Set(neverRefused);
+const isNeverRefused = (event: unknown): event is ClientEvent => takenAnyway.has(event);
 
 /** Made once: it is sent when there is no time. */
 const tooMuch = publicError(new AppError('UNAVAILABLE', { retryAfterS: 2 }));
@@ -56,18 +58,22 @@ function dispatch(
   event: ClientEvent,
   payload: unknown,
   parts: GatewayParts,
-): Promise<object> {
-  const parsed = parseOrRefuse(
-    clientEvents[event],
-    isNeverRefused(event) && isHostile(payload) ? {} : payload,
-    event === 'location:update' ? 'LOCATION_INVALID' : 'VALIDATION',
-  );
+): object | Promise<object> {
+  // Positions are nearly all that comes
+  const usual = event === 'location:update' ? usualUpdate(payload) : null;
+  const parsed =
+    usual ??
+    parseOrRefuse(
+      clientEvents[event],
+      isNeverRefused(event) && isHostile(payload) ? {} : payload,
+      event === 'location:update' ? 'LOCATION_INVALID' : 'VALIDATION',
+    );
   // The schema was picked by the same name as the handler; TypeScript cannot tie the two
   const handler = handlers[event] as (
     parts: GatewayParts,
     socket: ClientSocket,
     payload: unknown,
-  ) => Promise<object>;
+  ) => object | Promise<object>;
   return handler(parts, socket, parsed);
 }
 
@@ -97,19 +103,31 @@ export function answerEvents(socket: ClientSocket, options: AnswerOptions): void
     socket.data.caller = await asking;
   };
 
-  const respond = async (packet: Packet): Promise<void> => {
-    const { event, payload, answer } = packet;
+  const accept = ({ answer }: Packet, result: object): void => {
+    if (isAnswer(answer)) answer({ ok: true, ...result });
+  };
+  const refuse = ({ event, payload, answer }: Packet, error: unknown): void => {
+    const told = publicError(error);
+    const refusal = told.code === 'INTERNAL' ? { ...told, requestId: randomUUID() } : told;
+    options.onRefused(isKnown(event) ? event : 'unknown', refusal, error);
+    if (isAnswer(answer)) answer({ ok: false, error: refusal });
+    else if (event === 'location:update') tellRefused(socket, payload, refusal);
+  };
+
+  const respond = (packet: Packet): void => {
     try {
       const admitted = admit(socket, packet, options);
-      if (socket.data.caller.standing === 'unknown' && !isOfSos(admitted)) await untilKnown();
-      const result = await dispatch(socket, admitted, payload, options.parts);
-      if (isAnswer(answer)) answer({ ok: true, ...result });
+      const mustAsk = socket.data.caller.standing === 'unknown' && !isOfSos(admitted);
+      const work = () => dispatch(socket, admitted, packet.payload, options.parts);
+      const result: object | Promise<object> = mustAsk ? untilKnown().then(work) : work();
+      // Most are positions of known drivers, which nothing is waited for
+      if (!(result instanceof Promise)) accept(packet, result);
+      else
+        result
+          .then((answered: object) => accept(packet, answered))
+          .catch((error: unknown) => refuse(packet, error));
     } catch (error) {
-      const told = publicError(error);
-      const refusal = told.code === 'INTERNAL' ? { ...told, requestId: randomUUID() } : told;
-      options.onRefused(isKnown(event) ? event : 'unknown', refusal, error);
-      if (isAnswer(answer)) answer({ ok: false, error: refusal });
-      else if (event === 'location:update') tellRefused(socket, payload, refusal);
+      refuse(packet, error);
     }
   };
 
@@ -125,6 +143,6 @@ export function answerEvents(socket: ClientSocket, options: AnswerOptions): void
       else if (event === 'location:update') tellRefused(socket, payload, tooMuch);
       return;
     }
-    void respond({ event, payload, answer, bytes });
+    respond({ event, payload, answer, bytes });
   });
 }

@@ -44,7 +44,7 @@ export interface GatewayParts {
   maxRooms: number;
   /** Resolves when the trip's next update will reach this node's room. */
   watch(tripId: string): Promise<void>;
-  /** Into the outgoing batch. */
+  /** To be handed on at the trip's next tick. */
   hand(update: Reported): void;
   /** When the trip ended, as far as this node has heard, ms. */
   endedAt(tripId: string): number;
@@ -102,6 +102,20 @@ function drivingOf(parts: GatewayParts, socket: ClientSocket, tripId: string): D
   return asked;
 }
 
+/** Hands a position on if it can be true; what is refused counts for the next one too. */
+function takePosition(
+  parts: GatewayParts,
+  socket: ClientSocket,
+  update: ClientPayload<'location:update'>,
+  driving: Driving,
+): object {
+  const { refused, state } = checkPosition(driving.jump, update, parts.now());
+  driving.jump = state;
+  if (refused) throw new AppError(refused);
+  parts.hand({ ...update, userId: socket.data.caller.id });
+  return {};
+}
+
 /** What the rider has still to answer, after a reconnect; the first word of it may have been lost. */
 async function tellOpenChecks(calls: Calls, socket: ClientSocket, tripId: string): Promise<void> {
   const { checks } = await calls
@@ -122,7 +136,7 @@ type Handlers = {
     parts: GatewayParts,
     socket: ClientSocket,
     payload: ClientPayload<E>,
-  ) => Promise<AckData[E]>;
+  ) => AckData[E] | Promise<AckData[E]>;
 };
 
 export const handlers: Handlers = {
@@ -152,14 +166,10 @@ export const handlers: Handlers = {
     return {};
   },
 
-  async 'location:update'(parts, socket, update) {
-    const asked = drivingOf(parts, socket, update.tripId);
-    const driving = asked instanceof Promise ? await asked : asked;
-    const { refused, state } = checkPosition(driving.jump, update, parts.now());
-    driving.jump = state;
-    if (refused) throw new AppError(refused);
-    parts.hand({ ...update, userId: socket.data.caller.id });
-    return {};
+  'location:update'(parts, socket, update) {
+    const driving = drivingOf(parts, socket, update.tripId);
+    const take = (known: Driving) => takePosition(parts, socket, update, known);
+    return driving instanceof Promise ? driving.then(take) : take(driving);
   },
 
   async 'sos:trigger'({ calls }, socket, press) {
