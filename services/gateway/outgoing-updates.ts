@@ -62,7 +62,9 @@ export class OutgoingUpdates {
   /** Hands on all that has been added. Never rejects: what fails waits for the next tick. */
   async flush(): Promise<void> {
     await Promise.all(this.#underWay.values());
-    await this.#send(Array.from({ length: this.#slices }, (_, slice) => slice));
+    this.#send(Array.from({ length: this.#slices }, (_, slice) => slice));
+    // Also what a tick has begun to send just now
+    await Promise.all(this.#underWay.values());
   }
 
   /** For the end: nothing is sent by itself any more. */
@@ -89,13 +91,13 @@ export class OutgoingUpdates {
   }
 
   #endSlice(slice: number): void {
-    void this.#send(dueAfter(slice, this.#sizes));
+    this.#send(dueAfter(slice, this.#sizes));
     if (slice < this.#slices - 1) return;
     this.#sizes = [groupSize(this.#sentInTick, this.#slices), this.#sizes[0]];
     this.#sentInTick = 0;
   }
 
-  async #send(slices: readonly number[]): Promise<void> {
+  #send(slices: readonly number[]): void {
     const free = slices.filter((slice) => !this.#underWay.has(slice));
     const updates = free.flatMap((slice) => this.#waiting.take(slice));
     if (updates.length === 0) return;
@@ -107,7 +109,6 @@ export class OutgoingUpdates {
       for (const slice of free) this.#underWay.delete(slice);
     });
     for (const slice of free) this.#underWay.set(slice, sending);
-    await sending;
   }
 
   async #sendChunk(updates: Reported[]): Promise<void> {

@@ -54,6 +54,8 @@ test('R1.2 who does not go by itself is cut off, in a way from which it comes ba
   } finally {
     second?.close();
     for (const client of clients) client.close();
+    // One that polls says goodbye with a request: it must not meet a server that is gone
+    await eventually(() => expect(server.engine.clientsCount).toBe(0));
     await server.close();
   }
 });
