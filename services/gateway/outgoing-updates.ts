@@ -46,8 +46,7 @@ export class OutgoingUpdates {
     this.#sliceMs = parts.tickMs / this.#slices;
     this.#waiting = new LatestPerUser(this.#slices, (tripId) => shardOf(tripId) % this.#slices);
     this.#now = parts.now ?? steadyNow;
-    this.#lookedAt = this.#slicesUntilNow();
-    this.#arm();
+    this.#lookedAt = this.#arm();
   }
 
   get size(): number {
@@ -72,22 +71,20 @@ export class OutgoingUpdates {
     clearTimeout(this.#timer);
   }
 
-  #slicesUntilNow(): number {
-    return Math.floor(this.#now() / this.#sliceMs);
-  }
-
-  #arm(): void {
-    const left = (this.#slicesUntilNow() + 1) * this.#sliceMs - this.#now();
-    this.#timer = setTimeout(() => this.#look(), left);
+  /** To look again at the end of this slice; answers how many there were before it. */
+  #arm(): number {
+    const now = this.#now();
+    const until = Math.floor(now / this.#sliceMs);
+    this.#timer = setTimeout(() => this.#look(), (until + 1) * this.#sliceMs - now);
+    return until;
   }
 
   #look(): void {
-    const until = this.#slicesUntilNow();
+    const until = this.#arm();
     // After a halt each slice is due, but once
     for (let n = Math.max(this.#lookedAt, until - this.#slices); n < until; n++)
       this.#endSlice(n % this.#slices);
     this.#lookedAt = until;
-    this.#arm();
   }
 
   #endSlice(slice: number): void {
