@@ -113,6 +113,8 @@ interface BullInside extends Queue {
   /** Jobs under way. */
   processing: Record<string, Promise<unknown>>;
   setWorkerName(): Promise<unknown>;
+  /** All that close() clears when it gets so far. */
+  _clearTimers(): Promise<unknown>;
 }
 
 /** Bull leaves promises to nobody: where Redis goes away just then, or a stop comes, they would end the process. */
@@ -172,7 +174,7 @@ function endDelayTimer(bullQueue: Queue): void {
  * meanwhile, and a job that is cut off runs again elsewhere.
  */
 async function close(service: Service & BullFields, name: string): Promise<void> {
-  const bullQueue = service.getQueue(name);
+  const bullQueue = service.getQueue(name) as BullInside;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
     timer = setTimeout(resolve, closeWithinMs, 'late');
@@ -186,8 +188,12 @@ async function close(service: Service & BullFields, name: string): Promise<void>
   );
   const outcome = await Promise.race([closed, late]);
   clearTimeout(timer);
+  if (outcome === 'late') {
+    service.logger.warn('The queue is closed with jobs under way', { queue: name });
+    // No lock is renewed for what is cut off: it is to go on elsewhere
+    await bullQueue._clearTimers();
+  }
   endDelayTimer(bullQueue);
-  if (outcome === 'late') service.logger.warn('The queue is closed with jobs under way', { queue: name });
 }
 
 /**

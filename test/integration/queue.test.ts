@@ -111,3 +111,33 @@ test('+ a stop connects nothing anew, also while a job is under way: what came o
   await stopping;
   expect(connecting).not.toHaveBeenCalled();
 });
+
+test('+ a stop that cuts a job off renews its lock no more, and leaves no timer behind', async () => {
+  const { promise: allowed, resolve: allow } = Promise.withResolvers<void>();
+  let began = false;
+  const work = queue<{ key: string }, 'work'>({
+    name: 'work-cut',
+    as: 'work',
+    concurrency: 1,
+    lockMs: 60_000,
+    async process() {
+      began = true;
+      await allowed;
+    },
+    async onExhausted() {},
+  });
+  const timersOpen = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+  const before = timersOpen();
+  const broker = makeBroker('node-1', { REDIS_URL: server.url });
+  const schema = { name: 'worker', mixins: [work] } as unknown as ServiceSchema;
+  const service = broker.createService(schema) as Service & Worker;
+  await broker.start();
+  await service.work.add({ key: '' });
+  await eventually(() => expect(began).toBe(true));
+  const { timers } = service.getQueue('work-cut') as { timers: { idle: boolean } };
+  expect(timers.idle).toBe(false);
+  await broker.stop();
+  expect(timers.idle).toBe(true);
+  await eventually(() => expect(timersOpen()).toBeLessThanOrEqual(before));
+  allow();
+});
