@@ -32,7 +32,7 @@ const rejection = z.object({ index: z.number().int(), code: z.string() });
 export const location = {
   description: 'Where trips are.',
   actions: {
-    /** Takes what a gateway hands on; processed a moment later, with what others hand on meanwhile. */
+    /** Takes a gateway's batch into the buffer; processed at the next tick. */
     report: {
       params: z.object({ updates: z.array(reported).max(5000) }),
       result: z.object({ taken: z.number() }),

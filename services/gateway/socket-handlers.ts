@@ -44,7 +44,7 @@ export interface GatewayParts {
   maxRooms: number;
   /** Resolves when the trip's next update will reach this node's room. */
   watch(tripId: string): Promise<void>;
-  /** To be handed on at the trip's next tick. */
+  /** Into the outgoing batch. */
   hand(update: Reported): void;
   /** When the trip ended, as far as this node has heard, ms. */
   endedAt(tripId: string): number;

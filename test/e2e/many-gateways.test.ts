@@ -49,6 +49,7 @@ beforeAll(async () => {
       GATEWAY_MAX_CONNECTIONS: String(mostEach),
       GATEWAY_DRAIN_MS: '1000',
       LOCATION_TICK_MS: '50',
+      LOCATION_GATEWAY_BATCH_MS: '5',
       RATE_LIMIT_PER_USER: '100000',
     },
   });
