@@ -36,6 +36,8 @@ const foreignTypes = new Map<string, ErrorCode>([
   ['QUEUE_FULL', 'UNAVAILABLE'],
   ['SERVICE_NOT_FOUND', 'UNAVAILABLE'],
   ['SERVICE_NOT_AVAILABLE', 'UNAVAILABLE'],
+  // The node that had the request has died
+  ['REQUEST_REJECTED', 'UNAVAILABLE'],
   // NATS is away
   ['BAD_GATEWAY', 'UNAVAILABLE'],
   // moleculer-web: a route without an action, and an action whose node is gone

@@ -370,7 +370,8 @@ export default defineService({
         this.call(
           'location.report',
           { updates },
-          { timeout: 2000, ...(node === undefined ? {} : { nodeID: node, retries: 0 }) },
+          // To take is a matter of a millisecond, and one that has died says nothing
+          node === undefined ? { timeout: 2000 } : { timeout: 500, nodeID: node, retries: 0 },
         ),
       onTrouble: (node, error) => logger.warn('A location node does not take updates', { node, error }),
     });
@@ -378,6 +379,7 @@ export default defineService({
       delayMs: config.locationGatewayBatchMs,
       maxSize: 500,
       send: (updates) => owners.report(updates),
+      onTrouble: (updates, error) => logger.warn('Locations wait for a location node', { updates, error }),
     });
     this.outgoing = outgoing;
     this.parts = {

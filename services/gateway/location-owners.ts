@@ -5,8 +5,8 @@
 import type { Reported } from '../../contracts/location.ts';
 import { shardCount, shardOf } from '../../lib/location-keys.ts';
 
-/** A node that did not take a batch is passed over for so long, ms: about until the broker knows that it is gone. */
-const passedOverMs = 5000;
+/** A node that did not take a batch is passed over for so long, ms: the broker knows by then that one is gone (some 6 s). */
+const passedOverMs = 10_000;
 
 /** FNV-1a with the last steps of MurmurHash3: names that differ in one character must rank differently. */
 function rankOf(shard: number, node: string): number {
@@ -47,7 +47,7 @@ export class LocationOwners {
     this.#parts = parts;
   }
 
-  /** Hands each owner its updates, and any other node what one does not take; rejects if nobody took some of them. */
+  /** Hands each owner its updates, and what one does not take to the next in line; rejects if nobody took some of them. */
   async report(updates: readonly Reported[]): Promise<void> {
     const owners = this.#current();
     const groups = Map.groupBy(updates, ({ tripId }) => owners[shardOf(tripId)]);
@@ -56,16 +56,18 @@ export class LocationOwners {
 
   async #reportTo(node: string | undefined, updates: Reported[]): Promise<void> {
     const { report, onTrouble } = this.#parts;
-    if (node !== undefined) {
-      try {
-        await report(updates, node);
-        return;
-      } catch (error) {
-        this.#passedOver.set(node, this.#now() + passedOverMs);
-        onTrouble(node, error);
-      }
+    if (node === undefined) {
+      await report(updates, undefined);
+      return;
     }
-    await report(updates, undefined);
+    try {
+      await report(updates, node);
+    } catch (error) {
+      this.#passedOver.set(node, this.#now() + passedOverMs);
+      onTrouble(node, error);
+      // Not whomever the broker picks: it still believes in one that has died, and the wait would begin again
+      await this.report(updates);
+    }
   }
 
   #now(): number {

@@ -1,8 +1,8 @@
 import type { Reported } from '../../contracts/location.ts';
 
 /**
- * What this gateway hands on to a location node: collected for a moment, the newest of each trip. What could not be
- * handed on stays until it can or something newer replaces it, so it is bounded by the number of trips.
+ * What this gateway hands on to location nodes: collected for a moment, the newest of each trip. What cannot be handed on, or not
+ * yet, stays until it can or something newer replaces it, so it is bounded by the number of trips.
  */
 export class OutgoingBatch {
   readonly #waiting = new Map<string, Reported>();
@@ -11,11 +11,22 @@ export class OutgoingBatch {
   readonly #delayMs: number;
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> = Promise.resolve();
+  /** The sending that waits for the one under way: what comes until then is in it. */
+  #next: Promise<void> | undefined;
 
-  constructor(options: { delayMs: number; maxSize: number; send: (updates: Reported[]) => Promise<void> }) {
+  readonly #onTrouble: (updates: number, error: unknown) => void;
+
+  /** `maxSize`: of a message; so many are sent at once. `onTrouble` hears how many could not be sent, and wait. */
+  constructor(options: {
+    delayMs: number;
+    maxSize: number;
+    send: (updates: Reported[]) => Promise<void>;
+    onTrouble: (updates: number, error: unknown) => void;
+  }) {
     this.#delayMs = options.delayMs;
     this.#maxSize = options.maxSize;
     this.#send = options.send;
+    this.#onTrouble = options.onTrouble;
   }
 
   get size(): number {
@@ -32,16 +43,34 @@ export class OutgoingBatch {
   flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    if (!this.#next) {
+      this.#next = this.#sending.then(() => {
+        this.#next = undefined;
+        return this.#sendAll();
+      });
+      this.#sending = this.#next;
+    }
+    return this.#next;
+  }
+
+  async #sendAll(): Promise<void> {
     const updates = [...this.#waiting.values()];
     this.#waiting.clear();
-    if (updates.length === 0) return this.#sending;
-    this.#sending = this.#sending
-      .then(() => this.#send(updates))
-      .catch(() => {
-        for (const update of updates) this.#keepNewest(update);
-        this.#timer ??= setTimeout(() => void this.flush(), this.#delayMs * 10);
-      });
-    return this.#sending;
+    // After an outage there may be more than goes into a message
+    const parts = Array.from({ length: Math.ceil(updates.length / this.#maxSize) }, (_, n) =>
+      updates.slice(n * this.#maxSize, (n + 1) * this.#maxSize),
+    );
+    await Promise.all(parts.map((part) => this.#sendPart(part)));
+  }
+
+  async #sendPart(updates: Reported[]): Promise<void> {
+    try {
+      await this.#send(updates);
+    } catch (error) {
+      for (const update of updates) this.#keepNewest(update);
+      this.#timer ??= setTimeout(() => void this.flush(), this.#delayMs * 10);
+      this.#onTrouble(updates.length, error);
+    }
   }
 
   /** For the end: nothing is sent any more. */

@@ -91,3 +91,8 @@ test.each(codes)('%s survives the way over the broker', (code) => {
   expect(publicError(restored)).toEqual(publicError(error));
   expect(errorStatus(restored)).toBe(errorCatalogue[code].status);
 });
+
+test('a node that dies with a request is no bug of ours: who asked is to try again', () => {
+  const error = new Errors.RequestRejectedError({ action: 'location.close', nodeID: 'location-1' });
+  expect([publicError(error).code, errorStatus(error)]).toEqual(['UNAVAILABLE', 503]);
+});

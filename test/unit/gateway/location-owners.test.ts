@@ -66,7 +66,7 @@ describe('R2.1 who processes a trip', () => {
       for (const { tripId } of theirs) expect(expected[shardOf(tripId)]).toBe(node);
   });
 
-  test('what one does not take another gets, and it is passed over for five seconds', async () => {
+  test('what one does not take another gets, and it is passed over for ten seconds', async () => {
     const { owners, handed, clock, troubles } = reporting(['a', 'b'], (node) => node === 'a');
     await owners.report(updates);
     expect(troubles).toEqual(['a']);
@@ -77,10 +77,22 @@ describe('R2.1 who processes a trip', () => {
       await owners.report(updates);
       return new Set(handed.map(({ node }) => node));
     };
-    clock.now = 4999;
+    clock.now = 9999;
     expect(await askedNow()).toEqual(new Set(['b']));
-    clock.now = 5000;
-    expect(await askedNow()).toEqual(new Set(['a', 'b', undefined]));
+    clock.now = 10_000;
+    expect(await askedNow()).toEqual(new Set(['a', 'b']));
+  });
+
+  test('whoever has died is asked once, and the broker, who does not know it yet, is not asked to pick', async () => {
+    const dead = new Set<string | undefined>(['a', 'c', undefined]);
+    const { owners, handed, troubles } = reporting(['a', 'b', 'c', 'd'], (node) => dead.has(node));
+    await owners.report(updates);
+    const taken = handed.filter(({ node }) => !dead.has(node)).flatMap((call) => call.updates);
+    expect(new Set(taken.map(({ tripId }) => tripId)).size).toBe(updates.length);
+    expect(new Set(troubles)).toEqual(new Set(['a', 'c']));
+    handed.length = 0;
+    await owners.report(updates);
+    expect(new Set(handed.map(({ node }) => node))).toEqual(new Set(['b', 'd']));
   });
 
   test('without a node that is known, whoever the broker finds; if there is nobody, the caller is told', async () => {

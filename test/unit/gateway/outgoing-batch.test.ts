@@ -16,12 +16,14 @@ const update = (tripId: string, timestamp: number): Reported => ({
 describe('OutgoingBatch', () => {
   let sent: string[][];
   let failures: number;
+  let troubles: number[];
   let batch: OutgoingBatch;
 
   beforeEach(() => {
     jest.useFakeTimers();
     sent = [];
     failures = 0;
+    troubles = [];
     batch = new OutgoingBatch({
       delayMs: 50,
       maxSize: 3,
@@ -29,6 +31,7 @@ describe('OutgoingBatch', () => {
         if (failures-- > 0) throw new Error('No location node');
         sent.push(updates.map((u) => `${u.tripId}@${u.timestamp}`));
       },
+      onTrouble: (updates) => void troubles.push(updates),
     });
   });
   afterEach(() => {
@@ -68,7 +71,7 @@ describe('OutgoingBatch', () => {
     batch.add(update('a', 1));
     batch.add(update('b', 1));
     await jest.advanceTimersByTimeAsync(50);
-    expect([sent, batch.size]).toEqual([[], 2]);
+    expect([sent, batch.size, troubles]).toEqual([[], 2, [2]]);
     batch.add(update('a', 2));
     await jest.advanceTimersByTimeAsync(500);
     expect(sent).toEqual([['a@2', 'b@1']]);
@@ -94,6 +97,32 @@ describe('OutgoingBatch', () => {
     failures = 0;
     await jest.advanceTimersByTimeAsync(1000);
     expect(sent.flat().toSorted()).toEqual(['a@60', 'b@60', 'c@60', 'd@60']);
+  });
+
+  test('R2.1 while nobody answers nothing is sent beside it: the newest of each trip waits, and goes in messages of their size', async () => {
+    const answers: (() => void)[] = [];
+    const asked: string[][] = [];
+    const slow = new OutgoingBatch({
+      delayMs: 50,
+      maxSize: 3,
+      send(updates) {
+        asked.push(updates.map((u) => `${u.tripId}@${u.timestamp}`));
+        return new Promise((resolve) => answers.push(resolve));
+      },
+      onTrouble: () => undefined,
+    });
+    slow.add(update('a', 0));
+    await jest.advanceTimersByTimeAsync(50);
+    for (let second = 1; second <= 60; second++) {
+      for (const trip of ['a', 'b', 'c', 'd']) slow.add(update(trip, second));
+      await jest.advanceTimersByTimeAsync(1000);
+    }
+    expect([asked, slow.size]).toEqual([[['a@0']], 4]);
+    answers[0]?.();
+    await jest.advanceTimersByTimeAsync(50);
+    expect(asked.slice(1)).toEqual([['a@60', 'b@60', 'c@60'], ['d@60']]);
+    for (const answer of answers) answer();
+    await slow.flush();
   });
 
   test('a flush answers when all before it is sent, and never rejects', async () => {
