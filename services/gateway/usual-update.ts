@@ -12,7 +12,7 @@ const isWithinOrNull = (value: unknown, max: number): value is number | null =>
  */
 export function usualUpdate(payload: unknown): ClientPayload<'location:update'> | null {
   if (typeof payload !== 'object' || payload === null) return null;
-  const update: Record<string, unknown> = payload as Record<string, unknown>;
+  const update = payload as Record<string, unknown>;
   const { tripId, lat, lng, accuracy, speed = null, heading = null, timestamp } = update;
   return typeof tripId === 'string' &&
     /^[\w-]{1,64}$/.test(tripId) &&

@@ -82,13 +82,14 @@ test('+ a stop leaves no timer behind, also when Redis owes an answer about dela
   expect(Reflect.get(bullQueue, 'delayTimer')).toBeUndefined();
 });
 
-test('+ a stop connects nothing anew, also while a job is under way: what came of it nobody would hold', async () => {
+/** A service that works on one job, until it is allowed to end. */
+async function withJobUnderWay(name: string, options: { concurrency: number; lockMs?: number }) {
   const { promise: allowed, resolve: allow } = Promise.withResolvers<void>();
   let began = false;
   const work = queue<{ key: string }, 'work'>({
-    name: 'work-held',
+    name,
     as: 'work',
-    concurrency: 2,
+    ...options,
     async process() {
       began = true;
       await allowed;
@@ -101,7 +102,12 @@ test('+ a stop connects nothing anew, also while a job is under way: what came o
   await broker.start();
   await service.work.add({ key: '' });
   await eventually(() => expect(began).toBe(true));
-  const { bclient } = service.getQueue('work-held') as { bclient: Redis };
+  return { broker, bullQueue: service.getQueue(name), allow };
+}
+
+test('+ a stop connects nothing anew, also while a job is under way: what came of it nobody would hold', async () => {
+  const { broker, bullQueue, allow } = await withJobUnderWay('work-held', { concurrency: 2 });
+  const { bclient } = bullQueue as { bclient: Redis };
   const connecting = jest.spyOn(bclient, 'connect');
   const closed = once(bclient, 'end');
   const stopping = broker.stop();
@@ -113,28 +119,10 @@ test('+ a stop connects nothing anew, also while a job is under way: what came o
 });
 
 test('+ a stop that cuts a job off renews its lock no more, and leaves no timer behind', async () => {
-  const { promise: allowed, resolve: allow } = Promise.withResolvers<void>();
-  let began = false;
-  const work = queue<{ key: string }, 'work'>({
-    name: 'work-cut',
-    as: 'work',
-    concurrency: 1,
-    lockMs: 60_000,
-    async process() {
-      began = true;
-      await allowed;
-    },
-    async onExhausted() {},
-  });
   const timersOpen = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
   const before = timersOpen();
-  const broker = makeBroker('node-1', { REDIS_URL: server.url });
-  const schema = { name: 'worker', mixins: [work] } as unknown as ServiceSchema;
-  const service = broker.createService(schema) as Service & Worker;
-  await broker.start();
-  await service.work.add({ key: '' });
-  await eventually(() => expect(began).toBe(true));
-  const { timers } = service.getQueue('work-cut') as { timers: { idle: boolean } };
+  const { broker, bullQueue, allow } = await withJobUnderWay('work-cut', { concurrency: 1, lockMs: 60_000 });
+  const { timers } = bullQueue as { timers: { idle: boolean } };
   expect(timers.idle).toBe(false);
   await broker.stop();
   expect(timers.idle).toBe(true);
