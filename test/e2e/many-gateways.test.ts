@@ -49,7 +49,6 @@ beforeAll(async () => {
       GATEWAY_MAX_CONNECTIONS: String(mostEach),
       GATEWAY_DRAIN_MS: '1000',
       LOCATION_TICK_MS: '50',
-      LOCATION_GATEWAY_BATCH_MS: '5',
       RATE_LIMIT_PER_USER: '100000',
     },
   });
@@ -75,6 +74,14 @@ async function metric(name: Gateway, pattern: RegExp): Promise<number> {
 const connectionsOf = (name: Gateway) => metric(name, /^gateway_connections\{/);
 const allConnections = () => Promise.all(gateways.map(connectionsOf));
 
+/** Sessions with the gateways, as the balancer counts them for its choice. */
+async function balancedSessions(): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${ports.metrics}/metrics`)).text();
+  const counts = [...text.matchAll(/^haproxy_server_current_sessions\{proxy="gateway",.*\} (\d+)$/gm)];
+  expect(counts).toHaveLength(gateways.length);
+  return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
 /** Runs with sockets; closes them afterwards, also when not all could be made, and lets the nodes notice that. */
 async function withSockets(
   make: () => Promise<ClientSocket[]>,
@@ -85,6 +92,8 @@ async function withSockets(
   } finally {
     for (const socket of open.splice(0)) socket.close();
     await eventually(async () => expect(await allConnections()).toEqual([0, 0, 0]));
+    // What the balancer has not seen close yet would weigh on where the next ones go
+    await eventually(async () => expect(await balancedSessions()).toBe(0));
   }
 }
 
