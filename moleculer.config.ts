@@ -8,7 +8,7 @@ import { setBrokerConfig } from './lib/broker-config.ts';
 import { guardPackets } from './lib/broker-packets.ts';
 import { type Config, ConfigError, loadConfig } from './lib/config.ts';
 import { AppContext } from './lib/context.ts';
-import { errorStatus, neverBegan } from './lib/errors.ts';
+import { errorStatus, mayRepeat, neverBegan } from './lib/errors.ts';
 import { healthOf } from './lib/health.ts';
 import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
@@ -88,7 +88,7 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
     // A caller at a door waits 5 s at most; 0 would be for ever
     requestTimeout: 5000,
     // Twice after the first: 100 and 200 ms, enough to reach another node while one goes away
-    retryPolicy: { enabled: true, retries: 2, delay: 100, maxDelay: 500, factor: 2, check: neverBegan },
+    retryPolicy: { enabled: true, retries: 2, delay: 100, maxDelay: 500, factor: 2, check: mayRepeat },
     // Half of at least 20 requests in 10 s failed on our side: spare the node for a second, then try one. Longer, and the time
     // comes on top of a fail-over's: what a store that is away has opened stays open when it is back. Enabled here and
     // not on single actions, because a breaker that only an action enables never resets

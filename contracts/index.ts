@@ -41,6 +41,8 @@ export interface ActionContract {
   summary?: string;
   /** See `mayRefuse`. */
   errors?: ErrorCode[];
+  /** Of an action that may run twice: when its node has died, or says nothing for so long (ms), another one is asked. */
+  repeatAfterMs?: number;
 }
 
 /** `{ 'trips.start': {params, result}, … }` */

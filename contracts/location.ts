@@ -29,27 +29,35 @@ const degrees = z.coerce.number();
 const moment = z.string().max(40).optional().describe("ISO 8601 or epoch ms; the phone's time of the points");
 const rejection = z.object({ index: z.number().int(), code: z.string() });
 
+/** Redis' own two seconds come first: a node that waits for it in vain has an answer. Two tries fit into what a door waits. */
+const repeatAfterMs = 2200;
+
 export const location = {
   description: 'Where trips are.',
   actions: {
-    /** Takes a gateway's batch into the buffer; processed at the next tick. */
+    /**
+     * Takes what a gateway hands on, and processes it together with what others hand on meanwhile. Answers when Redis has it; when
+     * Redis is slow after a quarter of a second, and then this node keeps it until Redis takes it.
+     */
     report: {
       params: z.object({ updates: z.array(reported).max(5000) }),
       result: z.object({ taken: z.number() }),
     },
     /** The trip became active: from now on its driver's updates count. */
-    open: { params: z.object({ tripId, driverId: userId }), result: nothing },
+    open: { params: z.object({ tripId, driverId: userId }), result: nothing, repeatAfterMs },
     /** The trip is over: when this has answered, it is in no index any more. */
-    close: { params: z.object({ tripId }), result: nothing },
+    close: { params: z.object({ tripId }), result: nothing, repeatAfterMs },
     /** Whose updates Redis takes for this trip; null when it is not active. With the last known position. */
     state: {
       params: z.object({ tripId }),
       result: z.object({ driverId: userId.nullable(), last: update.nullable() }),
+      repeatAfterMs,
     },
     /** The last update and those with `at` ≥ `after`, at most 10 min back. */
     missed: {
       params: z.object({ tripId, after: epochMs.optional() }),
       result: z.object({ last: update.nullable(), missed: z.array(update) }),
+      repeatAfterMs,
     },
     nearby: {
       summary: 'Active trips around a point, nearest first.',

@@ -1,7 +1,7 @@
-import type { Context, Middleware, Service } from 'moleculer';
+import type { CallingOptions, Context, Middleware, Service, ServiceBroker } from 'moleculer';
 import { Errors } from 'moleculer';
 import { actionContract, eventContract } from '../../contracts/index.ts';
-import { AppError, isConnectionTrouble, neverBegan } from '../errors.ts';
+import { AppError, isConnectionTrouble, ofCalled } from '../errors.ts';
 import { parseOrRefuse } from '../validate.ts';
 
 /**
@@ -14,6 +14,9 @@ import { parseOrRefuse } from '../validate.ts';
  */
 export const contractsMiddleware: Middleware = {
   name: 'contracts',
+
+  // Moleculer's type has the call's result where the hook answers a function
+  call: sooner as unknown as NonNullable<Middleware['call']>,
 
   localAction(next, action) {
     const name = action.name ?? '';
@@ -56,10 +59,27 @@ async function answerOf(ctx: Context, handle: () => Promise<unknown>): Promise<u
   try {
     return await handle();
   } catch (error) {
-    // A call of this action's own did not begin, but the action did: as it is, its caller would send it again
-    if (neverBegan(error)) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
-    if (!isConnectionTrouble(error)) throw error;
+    if (!isConnectionTrouble(error)) throw ofCalled(error);
     ctx.broker.logger.warn('An action needs something that is away', { action: ctx.action?.name, error });
     throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
   }
+}
+
+/** Gives a call no more time than after which it may be sent again. */
+function sooner(call: ServiceBroker['call']) {
+  return function callOrRepeat(
+    this: ServiceBroker,
+    name: string,
+    params: unknown,
+    options: CallingOptions = {},
+  ) {
+    const repeatAfterMs = actionContract(name)?.repeatAfterMs ?? Number.POSITIVE_INFINITY;
+    const timeout = options.timeout || Number.POSITIVE_INFINITY;
+    return call.call(
+      this,
+      name,
+      params,
+      timeout > repeatAfterMs ? { ...options, timeout: repeatAfterMs } : options,
+    );
+  };
 }

@@ -33,6 +33,8 @@ const narrow: ServiceSchema = {
       handler,
       bulkhead: { enabled: true, concurrency: 1, maxQueueSize: 1 },
     },
+    // May run twice, its contract says
+    close: { permissions: 'public', handler },
   },
 };
 
@@ -107,6 +109,34 @@ describe('what moleculer.config.ts claims, over NATS', () => {
     behave = () => Promise.reject(full);
     handled = 0;
     expect(await call('setPin', { pin: '1234' })).toBe('UNAVAILABLE');
+    expect(handled).toBe(1);
+  });
+
+  test('an action that may run twice is asked again when nobody answers, three times in all', async () => {
+    const waiting: (() => void)[] = [];
+    const silent = () => new Promise<null>((resolve) => waiting.push(() => resolve(null)));
+    handled = 0;
+    behave = () => (handled === 1 ? silent() : Promise.resolve(null));
+    expect(await call('location.close', { tripId: 'trp_1' })).toBe('ok');
+    expect(handled).toBe(2);
+    handled = 0;
+    behave = silent;
+    expect(await call('location.close', { tripId: 'trp_1' }, { timeout: 100 })).toBe('TIMEOUT');
+    expect(handled).toBe(3);
+    handled = 0;
+    behave = () => Promise.reject(new Error('broken'));
+    expect(await call('location.close', { tripId: 'trp_1' })).toBe('INTERNAL');
+    expect(handled).toBe(1);
+    for (const finish of waiting) finish();
+  }, 15_000);
+
+  test.each([
+    ['TIMEOUT', new Errors.RequestTimeoutError({ action: 'location.close', nodeID: 'other' })],
+    ['UNAVAILABLE', new Errors.RequestRejectedError({ action: 'location.close', nodeID: 'other' })],
+  ])('a call that began and whose own call got no answer (%s) is not sent again', async (code, lost) => {
+    behave = () => Promise.reject(lost);
+    handled = 0;
+    expect(await call('setPin', { pin: '1234' })).toBe(code);
     expect(handled).toBe(1);
   });
 
