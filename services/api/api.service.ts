@@ -50,11 +50,18 @@ interface Door {
   perCaller: RateLimit;
   eventStreams: EventStreams;
   routes: { opts: { autoAliases?: boolean } }[];
+  /** Of some node, as last heard, monotonic ms. */
+  servicesChangedAt: number;
   regenerateAutoAliases(route: unknown): void;
   resolveAlias(url: string, method: string | undefined): false | { alias: { action?: string } };
   broker: ServiceBroker;
   logger: Log;
 }
+
+/** How long after the last change of what nodes offer routes follow, ms. */
+const routesAfterMs = 100;
+/** How long a start waits to hear of the other services, ms. */
+const othersWithinMs = 2000;
 
 const secure = helmet();
 const requestIdShape = /^[\w-]{8,64}$/;
@@ -174,26 +181,31 @@ function answerStatus(
   return data;
 }
 
+/** What has routes has summaries. */
+const servicesWithRoutes = Object.entries(contracts)
+  .filter(([, { actions }]) =>
+    Object.values<ActionContract>(actions).some(({ summary }) => summary !== undefined),
+  )
+  .map(([name]) => name);
+
 /**
- * Routes are known while some node offers their service: without one, nobody can tell that there is no such route. What
- * has routes has summaries.
+ * Routes are known while some node offers their service, and a moment after one has come: until then nobody can tell that there is no
+ * such route.
  */
-function mayBeAway(broker: ServiceBroker): boolean {
+function mayBeAway({ broker, servicesChangedAt }: Door): boolean {
   if (!broker.transit) return false;
+  if (performance.now() - servicesChangedAt < 2 * routesAfterMs) return true;
   const here = new Set(
     broker.registry.getServiceList({ onlyAvailable: true }).map(({ name }: { name: string }) => name),
   );
-  return Object.entries(contracts).some(
-    ([name, { actions }]) =>
-      Object.values<ActionContract>(actions).some(({ summary }) => summary !== undefined) && !here.has(name),
-  );
+  return servicesWithRoutes.some((name) => !here.has(name));
 }
 
 function answerError(this: Door, req: Request, res: ServerResponse, cause: unknown): void {
   const requestId = req.$ctx?.requestID;
   const unknownRoute = req.$alias === undefined && errorStatus(cause) === 404;
   const error =
-    unknownRoute && req.originalUrl?.startsWith('/api/v1/') && mayBeAway(this.broker)
+    unknownRoute && req.originalUrl?.startsWith('/api/v1/') && mayBeAway(this)
       ? new AppError('UNAVAILABLE', { retryAfterS: 2 })
       : cause;
   const body = publicError(error, requestId);
@@ -275,11 +287,27 @@ const sosFirst: Mixin = {
   },
 };
 
-/** Routes are complete when the broker says it is up; moleculer-web alone would be half a second late. */
+/**
+ * Routes are complete when the broker says that it is up, and with it that the door is ready: moleculer-web alone would be late, and
+ * what other nodes offer takes a moment to be heard of. Who is away is not waited for: an SOS needs none of them.
+ */
 const routesAtStart = {
+  created(this: Door) {
+    this.servicesChangedAt = 0;
+  },
+  async started(this: Door) {
+    if (!this.broker.transit?.connected) return;
+    await this.broker
+      .waitForServices(servicesWithRoutes, othersWithinMs, 20)
+      .catch(() => this.logger.warn('Not all services are there yet; their routes come when they do'));
+  },
   events: {
     '$broker.started'(this: Door) {
       for (const route of this.routes) if (route.opts.autoAliases) this.regenerateAutoAliases(route);
+      this.servicesChangedAt = 0;
+    },
+    '$services.changed'(this: Door) {
+      this.servicesChangedAt = performance.now();
     },
   },
 };
@@ -304,7 +332,7 @@ export default defineService({
   settings: (config) => ({
     port: config.apiPort,
     ip: config.host,
-    debounceTime: 100,
+    debounceTime: routesAfterMs,
     requestTimeout: 30_000,
     logRequest: null,
     logResponse: null,
