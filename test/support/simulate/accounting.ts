@@ -24,8 +24,8 @@ const TO_SCREEN_MS = 200;
 
 interface Copy {
   how: 'live' | 'missed';
-  /** By the monotonic clock, ms; no later than that for one that a re-join brought. */
-  publishedBy: number;
+  /** By the monotonic clock, ms, less its way here; not before it was sent. */
+  readonly publishedBy: number;
 }
 
 /** One update as its sender holds it. */
@@ -34,6 +34,7 @@ export interface SentUpdate {
   readonly timestamp: number;
   /** By the monotonic clock, ms; of the last sending, when it was sent again after a reconnect. */
   sentAt: number;
+  readonly firstSentAt: number;
   /** An earlier update of the trip has the same timestamp, so the server drops this one by design. */
   readonly repeated: boolean;
   /** The jump rule wants it refused. */
@@ -145,7 +146,15 @@ export class TripLedger {
       throw new Error('Updates are booked in order of their timestamps');
     const repeated = this.#byTimestamp.has(timestamp);
     const copies = Array.from({ length: this.#options.watchers }, () => null);
-    const update: SentUpdate = { timestamp, sentAt, repeated, jumpExpected, answer: 'none', copies };
+    const update: SentUpdate = {
+      timestamp,
+      sentAt,
+      firstSentAt: sentAt,
+      repeated,
+      jumpExpected,
+      answer: 'none',
+      copies,
+    };
     this.#updates.push(update);
     if (!repeated) this.#byTimestamp.set(timestamp, update);
     return update;
@@ -175,7 +184,9 @@ export class TripLedger {
     if (how === 'live' && copy?.how === 'live') this.#doubled += 1;
     if (copy === null) {
       // When the others saw what was missed here is not known: it may have been at once.
-      update.copies[watcher] = { how, publishedBy: how === 'live' ? receivedAt : update.sentAt };
+      const publishedBy =
+        how === 'live' ? Math.max(update.sentAt, receivedAt - TO_SCREEN_MS) : update.firstSentAt;
+      update.copies[watcher] = { how, publishedBy };
     } else if (how === 'live') {
       copy.how = 'live';
     }
@@ -207,9 +218,7 @@ export class TripLedger {
       for (const [watcher, newer] of newerBy.entries()) {
         const inBatch = newer - update.sentAt <= this.#options.batchWindowMs;
         counts[fate(update, watcher, inBatch, settledBefore)] += 1;
-        const copy = update.copies[watcher];
-        if (copy)
-          newerBy[watcher] = Math.min(newer, Math.max(update.sentAt, copy.publishedBy - TO_SCREEN_MS));
+        newerBy[watcher] = Math.min(newer, update.copies[watcher]?.publishedBy ?? Number.POSITIVE_INFINITY);
       }
     }
     return counts;

@@ -6,6 +6,8 @@ import { ACCURACY_M, type TracePoint } from './traces.ts';
 
 /** How often a drive that is over looks whether its last update has arrived, ms. */
 const SETTLE_POLL_MS = 50;
+/** A gateway that dies takes what it has acknowledged for so long before with it, ms, and somewhat more. */
+const AT_RISK_MS = 2000;
 
 export interface DriveOptions {
   tripId: string;
@@ -33,14 +35,16 @@ export interface Drive {
 }
 
 /**
- * Starts a drive on a connected line. While the line is down updates wait; what was sent and not answered
- * goes again after a reconnect, as a phone's queue does (the server drops what it already has).
+ * Starts a drive on a connected line. While the line is down updates wait; what was sent and not answered, or
+ * shortly before the last answer, goes again after a reconnect, as a phone's queue does (the server drops what it
+ * already has).
  */
 export function drive(options: DriveOptions): Drive {
   const { tripId, points, expectedJumps, timeShiftMs, speedup, line, ledger, clock } = options;
   const firstAt = clock.now() + options.startDelayMs;
   const recordedStart = points[0]?.timeMs ?? 0;
-  const unanswered = new Map<SentUpdate, Report>();
+  /** In the order of their timestamps: what is not answered, and what was answered last. */
+  const kept = new Map<SentUpdate, Report>();
   const { promise: done, resolve: finish } = Promise.withResolvers<void>();
   let next = 0;
   let settleBy = Number.POSITIVE_INFINITY;
@@ -50,16 +54,23 @@ export function drive(options: DriveOptions): Drive {
     if (!line.connected) return;
     update.sentAt = clock.now();
     line.report(report, (ack) => {
-      unanswered.delete(update);
       ledger.answered(update, ack.ok ? null : ack.error.code);
+      forgetBefore(update.sentAt - AT_RISK_MS);
     });
+  }
+
+  function forgetBefore(sentAt: number): void {
+    for (const update of kept.keys()) {
+      if (update.sentAt >= sentAt) return;
+      if (update.answer !== 'none') kept.delete(update);
+    }
   }
 
   function send(index: number, { timeMs, lat, lng, speed, heading }: TracePoint): void {
     const timestamp = timeMs + timeShiftMs;
     const update = ledger.sent(timestamp, clock.now(), expectedJumps.has(index));
     const report = { tripId, lat, lng, accuracy: ACCURACY_M, speed, heading, timestamp };
-    unanswered.set(update, report);
+    kept.set(update, report);
     transmit(update, report);
   }
 
@@ -87,7 +98,8 @@ export function drive(options: DriveOptions): Drive {
   }
 
   line.onConnect(() => {
-    for (const [update, report] of unanswered) transmit(update, report);
+    // What was refused is not said again: three jumps in a row would be believed
+    for (const [update, report] of kept) if (typeof update.answer === 'string') transmit(update, report);
   });
   line.onRefused((timestamp, code) => ledger.refused(timestamp, code));
   cancelTimer = clock.after(options.startDelayMs, sendDue);

@@ -157,6 +157,26 @@ describe('what became of an update', () => {
     expect(ledger.counts()).toMatchObject({ superseded: 1, lost: 0 });
   });
 
+  test.each(['live', 'missed'] as const)(
+    'one that had come already (%s) before it was sent again excuses those from around its first sending',
+    (how) => {
+      const ledger = ledgerFor();
+      const [, newer] = sendAt(ledger, [0, 600]);
+      receive(ledger, 2, how, 0, 700);
+      if (newer) newer.sentAt = 9000;
+      receive(ledger, 2, 'missed', 0, 9100);
+      expect(ledger.counts()).toMatchObject({ delivered: 1, superseded: 1, lost: 0 });
+    },
+  );
+
+  test('one that came only when it was sent again excuses none from around its first sending', () => {
+    const ledger = ledgerFor();
+    const [, newer] = sendAt(ledger, [0, 600]);
+    if (newer) newer.sentAt = 9000;
+    receive(ledger, 2, 'live', 0, 9100);
+    expect(ledger.counts()).toMatchObject({ delivered: 1, superseded: 0, lost: 1 });
+  });
+
   test('settled once all is answered and the newest accepted one is with every watcher', () => {
     const ledger = ledgerFor(2);
     sendAt(ledger, [0, 600]);

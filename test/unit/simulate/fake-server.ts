@@ -75,6 +75,12 @@ export class FakeServer {
     return { ok: true, last: all.at(-1) ?? null, missed };
   }
 
+  /** As one that is killed: every line breaks, and what is acknowledged and not published is gone. */
+  die(): void {
+    this.#buffer.clear();
+    for (const line of this.lines) line.drop();
+  }
+
   stop(): void {
     this.#stopTicking();
   }

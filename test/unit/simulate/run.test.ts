@@ -160,6 +160,20 @@ describe('a run', () => {
     expect(reconnects).toBe(2);
   });
 
+  test.each([6700, 7100, 7500, 7900])(
+    'sends again what a server that was killed had acknowledged and not published, and nothing is lost (%i ms)',
+    async (killedAt) => {
+      const scene = start({ trips: 2 });
+      await scene.clock.advance(killedAt);
+      scene.server.die();
+      await scene.clock.advance(2500);
+      for (const line of scene.server.lines) line.restore();
+      const { ok, problems, counts } = await finish(scene);
+      expect({ ok, problems }).toEqual({ ok: true, problems: [] });
+      expect(counts.acknowledged).toBe(70);
+    },
+  );
+
   test('counts what only the re-join brought as delivered', async () => {
     const scene = start({ trips: 1 });
     await scene.clock.advance(6000);
