@@ -248,10 +248,7 @@ function environmentSchema(production: boolean) {
     SOCKET_EVENTS_BURST: count(100).describe('Events that a socket may send at once'),
     SOCKET_PAYLOAD_KB: count(256).describe('Largest socket message'),
     SOCKET_MAX_ROOMS: count(production ? 50 : 1000).describe('Trips that one connection may watch at once'),
-    LOCATION_TICK_MS: count(1000).describe('How often buffered updates are processed'),
-    LOCATION_GATEWAY_BATCH_MS: count(200).describe(
-      'How long a gateway collects updates before it hands them on',
-    ),
+    LOCATION_TICK_MS: count(1000).describe('How often the newest position of each trip is processed'),
     LOCATION_RETENTION_MS: count(3_600_000).describe(
       'How long the location streams keep what the database has; what it has not is kept longer',
     ),

@@ -26,7 +26,7 @@ import { forgetRequests } from './forget-requests.ts';
 import { refusalOf } from './handshake.ts';
 import { letClientsGo } from './let-clients-go.ts';
 import { LocationOwners } from './location-owners.ts';
-import { OutgoingBatch } from './outgoing-batch.ts';
+import { OutgoingUpdates } from './outgoing-updates.ts';
 import { connectionsFor, refuseHandshakes } from './refuse-handshakes.ts';
 import { ShareDoor, shareNamespace } from './share-namespace.ts';
 import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from './socket-handlers.ts';
@@ -66,7 +66,7 @@ export default defineService({
     // moleculer-io takes this one; its own would listen on every address and make a taken port an uncaught error
     server: createServer((_request, response) => response.writeHead(404).end()),
     parts: undefined as GatewayParts | undefined,
-    outgoing: undefined as OutgoingBatch | undefined,
+    outgoing: undefined as OutgoingUpdates | undefined,
     shareDoor: undefined as ShareDoor | undefined,
     /** When trips ended, as heard, ms. */
     ended: new Map<string, number>(),
@@ -348,11 +348,21 @@ export default defineService({
       name: 'gateway.delivered.total',
       description: 'Location updates given to trip rooms',
     });
+    metrics.register({
+      type: 'counter',
+      name: 'gateway.superseded.total',
+      description: 'Location updates of which a newer one of the same trip came within the tick',
+    });
+    metrics.register({
+      type: 'gauge',
+      name: 'gateway.outgoing.size',
+      description: 'Location updates that wait to be handed on: the newest of each trip',
+    });
 
     const subscriber = connectSubscriber(broker, 'main');
     await untilReady(broker, subscriber, 'main');
     // Counted here first: a metric costs as much as a delivery
-    let delivered = 0;
+    let [delivered, superseded] = [0, 0];
     const fanout = new TripFanout({
       redis: this.redis,
       subscriber,
@@ -370,14 +380,13 @@ export default defineService({
         this.call(
           'location.report',
           { updates },
-          // To take is a matter of a millisecond, and one that has died says nothing
+          // It answers within a quarter of a second, and one that has died says nothing
           node === undefined ? { timeout: 2000 } : { timeout: 500, nodeID: node, retries: 0 },
         ),
       onTrouble: (node, error) => logger.warn('A location node does not take updates', { node, error }),
     });
-    const outgoing = new OutgoingBatch({
-      delayMs: config.locationGatewayBatchMs,
-      maxSize: 500,
+    const outgoing = new OutgoingUpdates({
+      tickMs: config.locationTickMs,
       send: (updates) => owners.report(updates),
       onTrouble: (updates, error) => logger.warn('Locations wait for a location node', { updates, error }),
     });
@@ -386,7 +395,9 @@ export default defineService({
       calls: this,
       maxRooms: config.socketMaxRooms,
       watch: (tripId) => fanout.watch(tripId),
-      hand: (update) => outgoing.add(update),
+      hand: (update) => {
+        if (!outgoing.add(update)) superseded++;
+      },
       endedAt: (tripId) => this.ended.get(tripId) ?? 0,
       now: Date.now,
     };
@@ -445,19 +456,21 @@ export default defineService({
           .catch((error: unknown) => logger.warn('Open links could not be checked', { error })),
       ]).finally(() => (this.sweeping = false));
     }, changesCheckMs);
-    const countDelivered = () => {
+    const countUpdates = () => {
       metrics.increment('gateway.delivered.total', {}, delivered);
-      delivered = 0;
+      metrics.increment('gateway.superseded.total', {}, superseded);
+      metrics.set('gateway.outgoing.size', outgoing.size);
+      [delivered, superseded] = [0, 0];
     };
     const catchUp = setInterval(() => {
-      countDelivered();
+      countUpdates();
       fanout
         .catchUp()
         .catch((error: unknown) => logger.warn('Whether updates are missing could not be asked', { error }));
     }, catchUpMs);
     this.closers.push(
       () => clearInterval(catchUp),
-      countDelivered,
+      countUpdates,
       () => subscriber.disconnect(),
     );
     const alerts = connectSubscriber(broker, 'sos');

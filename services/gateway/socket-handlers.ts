@@ -44,7 +44,7 @@ export interface GatewayParts {
   maxRooms: number;
   /** Resolves when the trip's next update will reach this node's room. */
   watch(tripId: string): Promise<void>;
-  /** Into the outgoing batch. */
+  /** To be handed on at the trip's next tick. */
   hand(update: Reported): void;
   /** When the trip ended, as far as this node has heard, ms. */
   endedAt(tripId: string): number;

@@ -1,36 +1,44 @@
 /**
- * Live positions: buffers what gateways report and lets Redis take it in once a second; last positions, nearby
+ * Live positions: lets Redis take in what gateways hand on, a slice of all trips at a time; last positions, nearby
  * trips. Owns the location keys in Redis. Any node may do any trip's work: correctness is in the scripts.
  */
 import type { Reported } from '../../contracts/location.ts';
 import type { Trip } from '../../contracts/trips.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
-import { shardCount, shardOf } from '../../lib/location-keys.ts';
+import { LatestPerUser } from '../../lib/latest-per-user.ts';
+import { shardCount } from '../../lib/location-keys.ts';
 import { redis } from '../../mixins/redis.ts';
 import { judgeBacklog } from './backlog.ts';
-import { LatestPerUser } from './latest-per-user.ts';
 import { LiveIndex } from './live-index.ts';
-import { dueAfter, groupSize, slicesOf } from './slices.ts';
 
 /** A backlog is taken up to this long after the trip's end, ms. */
 const backlogForMs = 86_400_000;
 /** How often silent trips are taken out of the geo-index, ms. */
 const sweepEveryMs = 60_000;
+/** Gateways hand the same slice on at the same time: so long the others are waited for, ms. */
+const collectMs = 30;
+/** What Redis did not take is tried again after this time, ms. */
+const retryMs = 1000;
+/** Gateways wait so long for Redis, ms: until then they hand on again what a node that died had. */
+const answerWithinMs = 250;
 
 export default defineService({
   name: 'location',
   mixins: [redis()],
   state: () => ({
+    /** For the next batch. */
     buffer: new LatestPerUser<Reported>(),
-    slices: 1,
-    /** Updates processed in the tick under way. */
-    processed: 0,
+    /** Resolved when that batch is through. */
+    through: Promise.withResolvers<void>(),
+    /** What Redis did not take; apart, or each batch would try it again. */
+    failed: new LatestPerUser<Reported>(),
     /** The batch under way; batches follow one another. */
     batch: Promise.resolve(),
-    /** Batches that wait for it, by slice: what comes until then is in them. */
-    waiting: new Map<number, Promise<void>>(),
-    timer: undefined as NodeJS.Timeout | undefined,
+    /** The one that waits for it: what comes until then is in it. */
+    next: undefined as Promise<void> | undefined,
+    collecting: undefined as NodeJS.Timeout | undefined,
+    retrying: undefined as NodeJS.Timeout | undefined,
     sweeper: undefined as NodeJS.Timeout | undefined,
     sweep: Promise.resolve(),
     liveIndex: undefined as LiveIndex | undefined,
@@ -49,15 +57,12 @@ export default defineService({
       if (by > 0) this.broker.metrics.increment('location.updates.total', { outcome }, by);
     },
 
-    sliceOf(tripId: string): number {
-      return shardOf(tripId) % this.slices;
-    },
-
-    /** Processes what is buffered of some slices. What Redis did not take goes back, unless something newer has come. */
-    async processBatch(slices: readonly number[]): Promise<void> {
-      const updates = slices.flatMap((slice) => this.buffer.take(slice));
+    /** Processes what is buffered. What Redis does not take is tried again, unless something newer has come. */
+    async processBatch(): Promise<void> {
+      const updates = this.buffer.take();
       if (updates.length === 0) return;
-      this.processed += updates.length;
+      const { through } = this;
+      this.through = Promise.withResolvers();
       const stopTimer = this.broker.metrics.timer('location.batch.time');
       let trouble: unknown;
       const outcome = await this.index()
@@ -67,10 +72,12 @@ export default defineService({
           return { accepted: 0, late: 0, notActive: 0, failed: updates, broken: [], lost: 0 };
         });
       stopTimer();
+      through.resolve();
       const waiting = outcome.failed.length;
       if (waiting > 0)
         this.logger.warn('A batch of locations waits for Redis', { updates: waiting, error: trouble });
-      for (const update of outcome.failed) this.buffer.add(update);
+      for (const update of outcome.failed) this.failed.add(update);
+      if (waiting > 0) this.retrying ??= setTimeout(() => void this.flushBuffer(), retryMs);
       this.count('accepted', outcome.accepted);
       this.count('late', outcome.late);
       this.count('not-active', outcome.notActive);
@@ -89,7 +96,7 @@ export default defineService({
           },
         );
       }
-      this.broker.metrics.set('location.buffer.size', this.buffer.size);
+      this.broker.metrics.set('location.buffer.size', this.buffer.size + this.failed.size);
     },
 
     async dropSilent(): Promise<void> {
@@ -100,33 +107,25 @@ export default defineService({
         );
     },
 
-    async flushSlices(slices: readonly number[]): Promise<void> {
-      const due = slices.filter((slice) => !this.waiting.has(slice));
-      if (due.length > 0) {
-        this.batch = this.batch.then(() => {
-          for (const slice of due) this.waiting.delete(slice);
-          return this.processBatch(due);
-        });
-        for (const slice of due) this.waiting.set(slice, this.batch);
-      }
-      await Promise.all(slices.flatMap((slice) => this.waiting.get(slice) ?? []));
-    },
-
+    /** All that is here, in one batch. */
     flushBuffer(): Promise<void> {
-      return this.flushSlices(Array.from({ length: this.slices }, (_, slice) => slice));
+      clearTimeout(this.retrying);
+      this.retrying = undefined;
+      for (const update of this.failed.take()) this.buffer.add(update);
+      return this.nextBatch();
     },
 
-    /** Each slice once a tick, in its place or with its neighbours. */
-    startTicks(tickMs: number): void {
-      let n = 0;
-      let sizes: [now: number, before: number] = [1, 1];
-      this.timer = setInterval(() => {
-        void this.flushSlices(dueAfter(n, sizes));
-        n = (n + 1) % this.slices;
-        if (n > 0) return;
-        sizes = [groupSize(this.processed, this.slices), sizes[0]];
-        this.processed = 0;
-      }, tickMs / this.slices);
+    nextBatch(): Promise<void> {
+      clearTimeout(this.collecting);
+      this.collecting = undefined;
+      if (!this.next) {
+        this.next = this.batch.then(() => {
+          this.next = undefined;
+          return this.processBatch();
+        });
+        this.batch = this.next;
+      }
+      return this.next;
     },
   },
 
@@ -140,6 +139,10 @@ export default defineService({
         let superseded = 0;
         for (const update of ctx.params.updates) if (!this.buffer.add(update)) superseded++;
         this.count('superseded', superseded);
+        this.collecting ??= setTimeout(() => void this.nextBatch(), collectMs);
+        const { promise, resolve } = Promise.withResolvers<void>();
+        const late = setTimeout(resolve, answerWithinMs);
+        await Promise.race([this.through.promise, promise]).finally(() => clearTimeout(late));
         return { taken: ctx.params.updates.length };
       },
     },
@@ -156,7 +159,7 @@ export default defineService({
       permissions: 'internal',
       async handler(ctx) {
         // What is buffered on another node counts too, when it comes; from here it comes before the end is told
-        await this.flushSlices([this.sliceOf(ctx.params.tripId)]);
+        await this.flushBuffer();
         await this.index().close(ctx.params.tripId);
         return null;
       },
@@ -251,22 +254,19 @@ export default defineService({
       quantiles: true,
       description: 'Time of a batch in Redis',
     });
-    const { locationRetentionMs, locationStreamsMaxMb, locationTickMs } = this.config;
+    const { locationRetentionMs, locationStreamsMaxMb } = this.config;
     const maxShardBytes = Math.floor((locationStreamsMaxMb * 1024 * 1024) / shardCount);
     this.liveIndex = new LiveIndex(this.redis, locationRetentionMs, maxShardBytes);
     this.sweeper = setInterval(() => {
       this.sweep = this.dropSilent();
     }, sweepEveryMs);
-    this.slices = slicesOf(locationTickMs);
-    this.buffer = new LatestPerUser<Reported>(this.slices, (tripId) => this.sliceOf(tripId));
-    this.startTicks(locationTickMs);
   },
 
   async stopped() {
-    clearInterval(this.timer);
     clearInterval(this.sweeper);
     await this.sweep;
-    // R2.5 +: what is buffered is handed out before the node goes
+    // R2 +: what is buffered is handed out before the node goes
     await this.flushBuffer();
+    clearTimeout(this.retrying);
   },
 });

@@ -33,8 +33,8 @@ const floods = [10_000, 25_000] as const;
 const watchersEach = 2;
 const generators = 2;
 const tickMs = 1000;
-/** From sending to processing: the gateway's batch, the tick, and as much again as others may take of the machine. */
-const supersededWithinMs = tickMs + 550;
+/** From sending to processing: the tick, location's moment, and what others may take of the machine. */
+const supersededWithinMs = tickMs + 400;
 const warmMs = 2000;
 const monitorMs = 3000;
 /** From the beginning of a load until it is what it says, ms. */

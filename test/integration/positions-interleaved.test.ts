@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { Reported, Update } from '../../contracts/location.ts';
 import { newId } from '../../lib/ids.ts';
+import { LatestPerUser } from '../../lib/latest-per-user.ts';
 import { shardKeys, shardOf } from '../../lib/location-keys.ts';
 import { parseBatch, readStream } from '../../lib/location-stream.ts';
 import {
@@ -12,7 +13,6 @@ import {
   subscriberConnection,
 } from '../../lib/redis-client.ts';
 import { parseRedisUrl } from '../../lib/redis-url.ts';
-import { LatestPerUser } from '../../services/location/latest-per-user.ts';
 import { LiveIndex } from '../../services/location/live-index.ts';
 import { eventually } from '../support/eventually.ts';
 import { reportedAt, tripsOfOneShard } from '../support/positions.ts';

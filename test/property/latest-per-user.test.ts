@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { LatestPerUser } from '../../services/location/latest-per-user.ts';
+import { LatestPerUser } from '../../lib/latest-per-user.ts';
 
 const update = fc.record({
   tripId: fc.constantFrom('trp_a', 'trp_b', 'trp a'),

@@ -81,7 +81,6 @@ export async function startSystem(
     // Other tests on the same cores must not make a door refuse what this one asks
     SHED_WHEN_LATE_MS: '10000',
     LOCATION_TICK_MS: '50',
-    LOCATION_GATEWAY_BATCH_MS: '5',
     FEED_SWEEP_EVERY_MS: '500',
     ADMIN_PHONES: '+919800000000',
     ...(mongo ? { MONGO_URI: mongo.uri } : {}),

@@ -5,14 +5,14 @@
  */
 
 /** Updates of a batch that is large enough, about. */
-const worthIt = 100;
+const worthIt = 200;
 
 const powerOfTwoUpTo = (most: number): number => 2 ** Math.floor(Math.log2(Math.max(1, most)));
 
 /** Into how many slices a tick of so many ms is cut: a power of two. */
 export const slicesOf = (tickMs: number): number => powerOfTwoUpTo(Math.min(16, tickMs / 50));
 
-/** How many neighbours are processed together, for so many updates a tick: a power of two, so that groups fall on one another. */
+/** How many neighbours are handed on together, for so many updates a tick: a power of two, so that groups fall on one another. */
 export function groupSize(updates: number, slices: number): number {
   return updates === 0 ? slices : powerOfTwoUpTo(Math.min(slices, (worthIt * slices) / updates));
 }
