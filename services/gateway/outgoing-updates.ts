@@ -75,7 +75,8 @@ export class OutgoingUpdates {
   #arm(): number {
     const now = this.#now();
     const until = Math.floor(now / this.#sliceMs);
-    this.#timer = setTimeout(() => this.#look(), (until + 1) * this.#sliceMs - now);
+    // Timers are of whole ms: rounded down it would look twice
+    this.#timer = setTimeout(() => this.#look(), Math.ceil((until + 1) * this.#sliceMs - now));
     return until;
   }
 
