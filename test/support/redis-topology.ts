@@ -116,6 +116,7 @@ const serverOptions = async (servers: Servers, port: number, more: Record<string
     'repl-timeout': '5',
     'repl-ping-replica-period': '1',
     'maxmemory-policy': 'noeviction',
+    'hash-max-listpack-entries': '16',
     ...more,
   };
   return Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
