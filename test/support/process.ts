@@ -10,13 +10,20 @@ import { eventually } from './eventually.ts';
 import { spawnTied } from './spawn.ts';
 import type { System } from './system.ts';
 
-/**
- * A port that nobody listens on at the moment. Below those that the system gives to outgoing connections: a process that is
- * started again must find its own free.
- */
+/** Below those that the system gives to outgoing connections: a process that is started again must find its own free. */
+const firstPort = 10_000;
+const portsEach = 2500;
+/** One for each of Jest's workers, and one without it. */
+const parts = 9;
+const part = Number(process.env['JEST_WORKER_ID'] ?? 0) % parts;
+/** Asked for and perhaps not listened on yet. */
+const handedOut = new Set<number>();
+
+/** A port that nobody listens on, and that is not handed out again in this process. */
 export async function freePort(): Promise<number> {
   for (let attempt = 0; ; attempt++) {
-    const port = randomInt(10_000, 32_768);
+    const port = firstPort + part * portsEach + randomInt(portsEach);
+    if (handedOut.has(port) && attempt < 100) continue;
     const probe = createServer();
     try {
       await once(probe.listen(port, '127.0.0.1'), 'listening');
@@ -24,6 +31,7 @@ export async function freePort(): Promise<number> {
       if (errorCode(error) !== 'EADDRINUSE' || attempt === 100) throw error;
       continue;
     }
+    handedOut.add(port);
     probe.close();
     await once(probe, 'close');
     return port;
