@@ -34,8 +34,8 @@ const lifecycle = (config: Config): Middleware => ({
     });
   },
   async started(broker: ServiceBroker) {
-    const health = healthOf(broker);
-    if (health.state === 'starting') health.state = 'ready';
+    // The doors serve meanwhile
+    void healthOf(broker).started();
   },
   stopping: untilOthersHeard,
 });

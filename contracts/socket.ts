@@ -29,7 +29,12 @@ export type ClientPayload<E extends ClientEvent> = z.infer<(typeof clientEvents)
 export interface AckData {
   'trip:join': { last: Update | null; missed: Update[] };
   'trip:leave': object;
+  /**
+   * Received. A gateway that dies takes up to a second of what it has acknowledged with it, and the connection: whoever comes back sends
+   * again what was sent in the two seconds before the last acknowledgement, besides what has none. What is known already changes nothing.
+   */
   'location:update': object;
+  /** In the history, and on a replica where there is one. */
   'location:batch': { accepted: number; rejected: { index: number; code: string }[] };
   'sos:trigger': { alertId: string; status: AlertStatus; acceptedAt: number };
   'sos:location': { alertId: string };

@@ -15,11 +15,23 @@ export class Health {
   state: Readiness['state'] = 'starting';
   readonly #checks = new Map<string, Check>();
   readonly #drains: (() => Promise<void>)[] = [];
+  readonly #awaited: Promise<void>[] = [];
 
   /** `check` rejects when the thing cannot be used; several under one name must all pass. */
   add(name: string, check: Check): void {
     const others = this.#checks.get(name);
     this.#checks.set(name, others ? async () => void (await Promise.all([others(), check()])) : check);
+  }
+
+  /** The process is not ready before this has ended, however long ago its services have started. It must end, and not reject. */
+  readyAfter(work: Promise<void>): void {
+    this.#awaited.push(work);
+  }
+
+  /** All services have started. */
+  async started(): Promise<void> {
+    await Promise.all(this.#awaited);
+    if (this.state === 'starting') this.state = 'ready';
   }
 
   /** `drain` runs when the process begins to stop, while every service still answers. */

@@ -7,6 +7,7 @@ import helmet from 'helmet';
 import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
 import { type ActionContract, contracts } from '../../contracts/index.ts';
+import { pause } from '../../lib/backoff.ts';
 import { clientIp } from '../../lib/client-ip.ts';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
@@ -52,6 +53,7 @@ interface Door {
   routes: { opts: { autoAliases?: boolean } }[];
   /** Of some node, as last heard, monotonic ms. */
   servicesChangedAt: number;
+  stopping: AbortController;
   regenerateAutoAliases(route: unknown): void;
   resolveAlias(url: string, method: string | undefined): false | { alias: { action?: string } };
   broker: ServiceBroker;
@@ -60,7 +62,7 @@ interface Door {
 
 /** How long after the last change of what nodes offer routes follow, ms. */
 const routesAfterMs = 100;
-/** How long a start waits to hear of the other services, ms. */
+/** How long a door that starts is not ready because it has not heard of all services, ms. */
 const othersWithinMs = 2000;
 
 const secure = helmet();
@@ -288,18 +290,24 @@ const sosFirst: Mixin = {
 };
 
 /**
- * Routes are complete when the broker says that it is up, and with it that the door is ready: moleculer-web alone would be late, and
- * what other nodes offer takes a moment to be heard of. Who is away is not waited for: an SOS needs none of them.
+ * Routes are complete when the broker says that it is up; moleculer-web alone would be late. What other nodes offer takes a moment to be
+ * heard of: until then the door serves what it can, an SOS above all, and is not ready.
  */
 const routesAtStart = {
   created(this: Door) {
     this.servicesChangedAt = 0;
+    this.stopping = new AbortController();
   },
   async started(this: Door) {
-    if (!this.broker.transit?.connected) return;
-    await this.broker
-      .waitForServices(servicesWithRoutes, othersWithinMs, 20)
-      .catch(() => this.logger.warn('Not all services are there yet; their routes come when they do'));
+    const { signal } = this.stopping;
+    const until = performance.now() + othersWithinMs;
+    const others = async () => {
+      while (mayBeAway(this) && performance.now() < until && !signal.aborted) await pause(20, signal);
+    };
+    if (this.broker.transit?.connected) healthOf(this.broker).readyAfter(others());
+  },
+  stopped(this: Door) {
+    this.stopping.abort();
   },
   events: {
     '$broker.started'(this: Door) {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { signIn } from '../support/clients.ts';
 import { type Cluster, startCluster } from '../support/cluster.ts';
 import { eventually } from '../support/eventually.ts';
 import { freePort } from '../support/process.ts';
@@ -23,6 +24,8 @@ let cluster: Cluster;
 beforeAll(async () => {
   const ports = { api: await freePort(), socket: await freePort(), metrics: await freePort() };
   cluster = await startCluster({ roles, redis: 'single', ports, env: { RATE_LIMIT_PER_USER: '100000' } });
+  // The first moments after a start: not every route is known yet
+  await eventually(() => signIn(cluster, '+919800000000'), 20_000);
 }, 90_000);
 afterAll(() => cluster?.stop(), 30_000);
 

@@ -36,6 +36,28 @@ describe('health', () => {
     expect((await health.report()).checks).toEqual({ redis: 'unreachable' });
   });
 
+  test('is ready when all services have started, and what it was told to wait for has ended', async () => {
+    const health = new Health();
+    const heard = Promise.withResolvers<void>();
+    health.readyAfter(heard.promise);
+    const started = health.started();
+    expect(await health.report()).toMatchObject({ ready: false, state: 'starting' });
+    heard.resolve();
+    await started;
+    expect(await health.report()).toMatchObject({ ready: true, state: 'ready' });
+  });
+
+  test('does not become ready any more when it stops before', async () => {
+    const health = new Health();
+    const heard = Promise.withResolvers<void>();
+    health.readyAfter(heard.promise);
+    const started = health.started();
+    await health.drain();
+    heard.resolve();
+    await started;
+    expect(await health.report()).toMatchObject({ ready: false, state: 'draining' });
+  });
+
   test('a new process is not ready', async () => {
     expect(await new Health().report()).toMatchObject({ ready: false, state: 'starting' });
   });
