@@ -137,6 +137,7 @@ async function start(options: Options, abort: AbortSignal): Promise<Cluster> {
     mongoUri,
     abort,
     onStep: (what) => say(`Starting ${what} …`),
+    onSlow: (names) => say(`Still waiting for ${names.join(', ')} …`),
     onLine: (name, line) => process.stderr.write(`[${name}] ${line}\n`),
     onEnd: (name, how) => say(`${name} has ended: ${how}`),
   });

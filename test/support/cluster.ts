@@ -34,6 +34,8 @@ export interface ClusterOptions {
   abort?: AbortSignal;
   /** What is being started. */
   onStep?: (what: string) => void;
+  /** Every ten seconds: the roles that are not ready yet. */
+  onSlow?: (names: string[]) => void;
 }
 
 /** One process, as it is shown to people. */
@@ -136,10 +138,13 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       roles.set(name, role);
       watch(name, role, { ...options, isStopping: () => stopping !== undefined });
     }
-    await untilAborted(
-      Promise.all([...roles.values()].map((role) => untilReady(role, readyWithinMs))),
-      abort,
-    );
+    const starting = new Set(roles.keys());
+    const slow = setInterval(() => options.onSlow?.([...starting]), 10_000);
+    const ready = [...roles].map(async ([name, role]) => {
+      await untilReady(role, readyWithinMs);
+      starting.delete(name);
+    });
+    await untilAborted(Promise.all(ready), abort).finally(() => clearInterval(slow));
 
     const backends = (service: string, url: (role: RoleProcess) => string): Backend[] =>
       [...roles]

@@ -103,7 +103,9 @@ const ended = ({ child }: Application) => child.exitCode !== null || child.signa
 export async function untilReady(application: Application, withinMs = 20_000): Promise<void> {
   await eventually(async () => {
     if (ended(application)) return;
-    const status = await fetch(`${application.metricsUrl}/readyz`).then(
+    const status = await fetch(`${application.metricsUrl}/readyz`, {
+      signal: AbortSignal.timeout(2000),
+    }).then(
       (answer) => answer.status,
       () => 'nothing',
     );
