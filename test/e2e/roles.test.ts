@@ -280,20 +280,23 @@ function steadyClients(nodes: RoleProcess[], token: string, clients: number) {
   const ready = new Set(nodes);
   const over = new AbortController();
   const ask = (node: RoleProcess) =>
-    new Promise<number>((resolve, reject) => {
+    new Promise<string>((resolve, reject) => {
       const headers = { authorization: `Bearer ${token}` };
       get(`${node.apiUrl}/api/v1/me`, { agent, headers }, (answer) => {
-        answer.resume();
-        answer.once('end', () => resolve(answer.statusCode ?? 0)).once('error', reject);
+        let body = '';
+        answer.on('data', (chunk: Buffer) => (body += chunk.toString()));
+        answer
+          .once('end', () => resolve(answer.statusCode === 200 ? 'ok' : `${answer.statusCode} ${body}`))
+          .once('error', reject);
       }).once('error', reject);
     });
   const client = async (n: number) => {
     for (let turn = n; !over.signal.aborted; turn++) {
       const node = [...ready][turn % ready.size];
       if (!node) throw new Error('No node is ready');
-      const status = await ask(node).catch((error: unknown) => error);
-      if (status === 200) served.set(node, (served.get(node) ?? 0) + 1);
-      else failures.push(status);
+      const outcome = await ask(node).catch((error: unknown) => error);
+      if (outcome === 'ok') served.set(node, (served.get(node) ?? 0) + 1);
+      else failures.push(outcome);
       await pause(5);
     }
   };
