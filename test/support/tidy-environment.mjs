@@ -9,6 +9,17 @@ function countResources() {
   return counts;
 }
 
+/** What has fired or was cleared still says that it is referenced. */
+const keepsAlive = ({ timer }) => !timer._destroyed && timer.hasRef();
+
+/** By whom it was set, and who called them. */
+const whereSet = (name, stack) =>
+  `a ${name} of${stack
+    .split('\n')
+    .slice(2, 6)
+    .map((line) => line.replace(/^ *at /, ' < '))
+    .join('')}`;
+
 /**
  * A test file that leaves something open fails and says what, where Jest alone would hang (in one process) or
  * kill its worker and pass.
@@ -16,6 +27,8 @@ function countResources() {
 export default class TidyEnvironment extends TestEnvironment {
   #isOver = false;
   #intervals = [];
+  /** Timers that may still keep the process alive, and where they were set. */
+  #timers = [];
 
   /**
    * In Jest's own context a Proxy is asked for each `Math`, `Date` or `Promise` that a module names (200 ns, as against 1);
@@ -51,7 +64,10 @@ export default class TidyEnvironment extends TestEnvironment {
     for (const interval of this.#intervals.splice(0)) clearInterval(interval);
     await super.teardown();
     if (left.length === 0) return;
-    const problem = `Left open after the last test: ${left.join(', ')}. Close in afterEach or afterAll what was opened.`;
+    const timers = this.#timers
+      .filter(keepsAlive)
+      .map(({ set: { message, stack } }) => whereSet(message, stack));
+    const problem = `Left open after the last test: ${[...left, ...timers].join(', ')}. Close in afterEach or afterAll what was opened.`;
     if (!this.failed) throw new Error(problem);
     // The later files of this process inherit it, and may be blamed for it
     process.stderr.write(`${problem} (A test of this file failed)\n`);
@@ -68,6 +84,8 @@ export default class TidyEnvironment extends TestEnvironment {
         const timer = set(...args);
         if (this.#isOver) clearTimeout(timer);
         else if (name === 'setInterval') this.#intervals.push(timer);
+        if (this.#timers.length >= 1000) this.#timers = this.#timers.filter(keepsAlive);
+        this.#timers.push({ timer, set: new Error(name) });
         return timer;
       };
       // What util.promisify makes of it
