@@ -12,3 +12,9 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
     if (!signal.aborted) throw error;
   }
 }
+
+/** Waits for some work, or no longer than so many ms; rejects when it does by then. Leaves no timer. */
+export async function soonest(work: Promise<unknown>, withinMs: number): Promise<void> {
+  const end = new AbortController();
+  await Promise.race([work, pause(withinMs, end.signal)]).finally(() => end.abort());
+}

@@ -1,6 +1,5 @@
 import { Errors } from 'moleculer';
 import { type ErrorCode, errorCatalogue, type PublicError } from '../contracts/errors.ts';
-import { actionContract } from '../contracts/index.ts';
 import { cleanText } from './redact.ts';
 
 /** What may travel with an error: told to the client, so nothing private. */
@@ -62,22 +61,8 @@ export const neverBegan = (error: unknown): boolean =>
   error instanceof Errors.BrokerDisconnectedError;
 
 /** The called action may have begun, but its node has died or says nothing. */
-const lostOnTheWay = (error: unknown): error is Error & { data: { action: string } } =>
+export const lostOnTheWay = (error: unknown): error is Error & { data: { action: string } } =>
   error instanceof Errors.RequestTimeoutError || error instanceof Errors.RequestRejectedError;
-
-/** May a call that failed so be sent again? The contract says it of actions that may run twice. */
-export const mayRepeat = (error: unknown): boolean =>
-  neverBegan(error) ||
-  (lostOnTheWay(error) && actionContract(error.data.action)?.repeatAfterMs !== undefined);
-
-/**
- * An action that could not reach another one has begun itself all the same: its own caller must not take it for the error of
- * the other.
- */
-export function ofCalled(error: unknown): unknown {
-  if (neverBegan(error)) return new AppError('UNAVAILABLE', { retryAfterS: 2 });
-  return lostOnTheWay(error) ? new AppError(errorCode(error)) : error;
-}
 
 /** Is Redis or the DB away, rather than something wrong in here? */
 export const isConnectionTrouble = (error: unknown): boolean =>

@@ -23,14 +23,14 @@ export class Health {
     this.#checks.set(name, others ? async () => void (await Promise.all([others(), check()])) : check);
   }
 
-  /** The process is not ready before this has ended, however long ago its services have started. It must end, and not reject. */
+  /** The process is not ready before this has ended, well or not, also when all its services have started. */
   readyAfter(work: Promise<void>): void {
     this.#awaited.push(work);
   }
 
   /** All services have started. */
   async started(): Promise<void> {
-    await Promise.all(this.#awaited);
+    await Promise.allSettled(this.#awaited);
     if (this.state === 'starting') this.state = 'ready';
   }
 

@@ -3,10 +3,10 @@
  * comes, and stops without it. Moleculer alone waits for it before any service starts, tries each 5 s for ever, and
  * keeps sending into a lost connection.
  */
-import { setTimeout as pause } from 'node:timers/promises';
 import type { ServiceBroker } from 'moleculer';
 import { Errors } from 'moleculer';
 import { Events, type NatsConnection } from 'nats';
+import { pause, soonest } from './backoff.ts';
 
 /** NATS' own settings, ms: moleculer passes them on. */
 export const natsOptions = (url: string) => ({
@@ -32,12 +32,6 @@ const flushWithinMs = 1000;
 const heardWithinMs = 1000;
 /** Between two tries of the first connection, ms: doubled each time up to the second, half of it by chance. */
 const [firstPauseMs, longestPauseMs] = [200, 2000];
-
-const soonest = (work: Promise<unknown>, withinMs: number): Promise<unknown> => {
-  const end = new AbortController();
-  const late = pause(withinMs, undefined, { signal: end.signal }).catch(() => undefined);
-  return Promise.race([work, late]).finally(() => end.abort());
-};
 
 /** To be called when the broker has been made and before it starts. Does nothing for a broker alone in its process. */
 export function loosenNats(broker: ServiceBroker): void {
@@ -102,9 +96,7 @@ export function loosenNats(broker: ServiceBroker): void {
       } catch {
         // Moleculer has logged it
         await tx.client?.close();
-        await pause(waitMs * (0.5 + Math.random() / 2), undefined, { signal: stopped.signal }).catch(
-          () => undefined,
-        );
+        await pause(waitMs * (0.5 + Math.random() / 2), stopped.signal);
       }
     }
   }
@@ -120,7 +112,7 @@ export function loosenNats(broker: ServiceBroker): void {
       if (packet.type !== 'RES') return;
       await soonest(back.promise, broker.options.requestTimeout ?? 0);
       // Whoever asked comes back at a moment of its own: before that nobody would hear the answer
-      await pause(allBackMs, undefined, { signal: stopped.signal }).catch(() => undefined);
+      await pause(allBackMs, stopped.signal);
     }
     return prepublish(packet);
   };

@@ -1,7 +1,7 @@
 import type { CallingOptions, Context, Middleware, Service, ServiceBroker } from 'moleculer';
 import { Errors } from 'moleculer';
 import { actionContract, eventContract } from '../../contracts/index.ts';
-import { AppError, isConnectionTrouble, ofCalled } from '../errors.ts';
+import { AppError, isConnectionTrouble, lostOnTheWay, neverBegan, publicError } from '../errors.ts';
 import { parseOrRefuse } from '../validate.ts';
 
 /**
@@ -59,13 +59,16 @@ async function answerOf(ctx: Context, handle: () => Promise<unknown>): Promise<u
   try {
     return await handle();
   } catch (error) {
-    if (!isConnectionTrouble(error)) throw ofCalled(error);
+    // A call of this action's own did not begin, or nobody knows; the action did: as it is, its caller would send it again
+    if (neverBegan(error)) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
+    if (lostOnTheWay(error)) throw new AppError(publicError(error).code);
+    if (!isConnectionTrouble(error)) throw error;
     ctx.broker.logger.warn('An action needs something that is away', { action: ctx.action?.name, error });
     throw new AppError('UNAVAILABLE', { retryAfterS: 2 });
   }
 }
 
-/** Gives a call no more time than after which it may be sent again. */
+/** Gives a call no more time than after which it may be sent again. An action's own `timeout` would not be asked within a request. */
 function sooner(call: ServiceBroker['call']) {
   return function callOrRepeat(
     this: ServiceBroker,
@@ -73,13 +76,14 @@ function sooner(call: ServiceBroker['call']) {
     params: unknown,
     options: CallingOptions = {},
   ) {
-    const repeatAfterMs = actionContract(name)?.repeatAfterMs ?? Number.POSITIVE_INFINITY;
-    const timeout = options.timeout || Number.POSITIVE_INFINITY;
-    return call.call(
-      this,
-      name,
-      params,
-      timeout > repeatAfterMs ? { ...options, timeout: repeatAfterMs } : options,
-    );
+    const { repeatAfterMs } = actionContract(name) ?? {};
+    if (repeatAfterMs === undefined) return call.call(this, name, params, options);
+    const timeout = Math.min(options.timeout || repeatAfterMs, repeatAfterMs);
+    return call.call(this, name, params, { ...options, timeout });
   };
 }
+
+/** May a call that failed so be sent again? The contract says it of actions that may run twice. */
+export const mayRepeat = (error: unknown): boolean =>
+  neverBegan(error) ||
+  (lostOnTheWay(error) && actionContract(error.data.action)?.repeatAfterMs !== undefined);

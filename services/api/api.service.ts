@@ -51,17 +51,15 @@ interface Door {
   perCaller: RateLimit;
   eventStreams: EventStreams;
   routes: { opts: { autoAliases?: boolean } }[];
-  /** Of some node, as last heard, monotonic ms. */
-  servicesChangedAt: number;
   stopping: AbortController;
+  /** Names of the services whose routes are known. */
+  routed: string;
   regenerateAutoAliases(route: unknown): void;
   resolveAlias(url: string, method: string | undefined): false | { alias: { action?: string } };
   broker: ServiceBroker;
   logger: Log;
 }
 
-/** How long after the last change of what nodes offer routes follow, ms. */
-const routesAfterMs = 100;
 /** How long a door that starts is not ready because it has not heard of all services, ms. */
 const othersWithinMs = 2000;
 
@@ -190,16 +188,13 @@ const servicesWithRoutes = Object.entries(contracts)
   )
   .map(([name]) => name);
 
-/**
- * Routes are known while some node offers their service, and a moment after one has come: until then nobody can tell that there is no
- * such route.
- */
-function mayBeAway({ broker, servicesChangedAt }: Door): boolean {
+const serviceNames = (broker: ServiceBroker): string[] =>
+  broker.registry.getServiceList({ onlyAvailable: true }).map(({ name }: { name: string }) => name);
+
+/** Routes are known while some node offers their service: without one, nobody can tell that there is no such route. */
+function mayBeAway(broker: ServiceBroker): boolean {
   if (!broker.transit) return false;
-  if (performance.now() - servicesChangedAt < 2 * routesAfterMs) return true;
-  const here = new Set(
-    broker.registry.getServiceList({ onlyAvailable: true }).map(({ name }: { name: string }) => name),
-  );
+  const here = new Set(serviceNames(broker));
   return servicesWithRoutes.some((name) => !here.has(name));
 }
 
@@ -207,7 +202,7 @@ function answerError(this: Door, req: Request, res: ServerResponse, cause: unkno
   const requestId = req.$ctx?.requestID;
   const unknownRoute = req.$alias === undefined && errorStatus(cause) === 404;
   const error =
-    unknownRoute && req.originalUrl?.startsWith('/api/v1/') && mayBeAway(this)
+    unknownRoute && req.originalUrl?.startsWith('/api/v1/') && mayBeAway(this.broker)
       ? new AppError('UNAVAILABLE', { retryAfterS: 2 })
       : cause;
   const body = publicError(error, requestId);
@@ -290,19 +285,19 @@ const sosFirst: Mixin = {
 };
 
 /**
- * Routes are complete when the broker says that it is up; moleculer-web alone would be late. What other nodes offer takes a moment to be
- * heard of: until then the door serves what it can, an SOS above all, and is not ready.
+ * Routes are those of the services that are there, at any moment; moleculer-web alone would be half a second late, and answer 404 meanwhile.
+ * What other nodes offer takes a moment to be heard of: until then the door serves what it can, an SOS above all, and is not ready.
  */
-const routesAtStart = {
+const routesAtOnce = {
   created(this: Door) {
-    this.servicesChangedAt = 0;
+    this.routed = '';
     this.stopping = new AbortController();
   },
   async started(this: Door) {
     const { signal } = this.stopping;
     const until = performance.now() + othersWithinMs;
     const others = async () => {
-      while (mayBeAway(this) && performance.now() < until && !signal.aborted) await pause(20, signal);
+      while (mayBeAway(this.broker) && performance.now() < until && !signal.aborted) await pause(20, signal);
     };
     if (this.broker.transit?.connected) healthOf(this.broker).readyAfter(others());
   },
@@ -311,14 +306,21 @@ const routesAtStart = {
   },
   events: {
     '$broker.started'(this: Door) {
-      for (const route of this.routes) if (route.opts.autoAliases) this.regenerateAutoAliases(route);
-      this.servicesChangedAt = 0;
+      followServices.call(this);
     },
     '$services.changed'(this: Door) {
-      this.servicesChangedAt = performance.now();
+      followServices.call(this);
     },
   },
 };
+
+/** Another node of a service that is there already brings no routes. */
+function followServices(this: Door): void {
+  const names = [...new Set(serviceNames(this.broker))].toSorted().join();
+  if (names === this.routed) return;
+  this.routed = names;
+  for (const route of this.routes) if (route.opts.autoAliases) this.regenerateAutoAliases(route);
+}
 
 /** What is under way when the door has closed, ms. */
 const finishWithinMs = 2000;
@@ -329,7 +331,7 @@ export default defineService({
   mixins: [
     sosFirst,
     gateway,
-    routesAtStart as Mixin,
+    routesAtOnce as Mixin,
     limits,
     eventStreams,
     feedReader(),
@@ -340,7 +342,7 @@ export default defineService({
   settings: (config) => ({
     port: config.apiPort,
     ip: config.host,
-    debounceTime: routesAfterMs,
+    debounceTime: 100,
     requestTimeout: 30_000,
     logRequest: null,
     logResponse: null,

@@ -4,6 +4,7 @@
  */
 import type { Reported } from '../../contracts/location.ts';
 import type { Trip } from '../../contracts/trips.ts';
+import { soonest } from '../../lib/backoff.ts';
 import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
 import { LatestPerUser } from '../../lib/latest-per-user.ts';
@@ -140,9 +141,7 @@ export default defineService({
         for (const update of ctx.params.updates) if (!this.buffer.add(update)) superseded++;
         this.count('superseded', superseded);
         this.collecting ??= setTimeout(() => void this.nextBatch(), collectMs);
-        const { promise, resolve } = Promise.withResolvers<void>();
-        const late = setTimeout(resolve, answerWithinMs);
-        await Promise.race([this.through.promise, promise]).finally(() => clearTimeout(late));
+        await soonest(this.through.promise, answerWithinMs);
         return { taken: ctx.params.updates.length };
       },
     },

@@ -21,14 +21,14 @@ const handedOut = new Set<number>();
 
 /** A port that nobody listens on, and that is not handed out again in this process. */
 export async function freePort(): Promise<number> {
-  for (let attempt = 0; ; attempt++) {
+  for (let attempt = 0; attempt < 100; attempt++) {
     const port = firstPort + part * portsEach + randomInt(portsEach);
-    if (handedOut.has(port) && attempt < 100) continue;
+    if (handedOut.has(port)) continue;
     const probe = createServer();
     try {
       await once(probe.listen(port, '127.0.0.1'), 'listening');
     } catch (error) {
-      if (errorCode(error) !== 'EADDRINUSE' || attempt === 100) throw error;
+      if (errorCode(error) !== 'EADDRINUSE') throw error;
       continue;
     }
     handedOut.add(port);
@@ -36,6 +36,7 @@ export async function freePort(): Promise<number> {
     await once(probe, 'close');
     return port;
   }
+  throw new Error('No port is free');
 }
 
 /** Kept from run to run; Node looks whether a file has changed. */
