@@ -150,8 +150,9 @@ function refusalOf(text: string): string {
   }
 }
 
-/** fetch says only "fetch failed"; what failed is in the cause. */
+/** fetch says only "fetch failed"; what failed is in the cause. By its fields, since in a test it may be of another realm. */
 function reason(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error ? error.cause.message || error.cause.name : error.message;
+  const { message, cause } = Object(error) as { message?: unknown; cause?: unknown };
+  const { message: why, name } = Object(cause) as { message?: unknown; name?: unknown };
+  return String(why || name || message || error);
 }
