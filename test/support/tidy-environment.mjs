@@ -64,10 +64,7 @@ export default class TidyEnvironment extends TestEnvironment {
     for (const interval of this.#intervals.splice(0)) clearInterval(interval);
     await super.teardown();
     if (left.length === 0) return;
-    const timers = this.#timers
-      .filter(keepsAlive)
-      .map(({ set: { message, stack } }) => whereSet(message, stack));
-    const problem = `Left open after the last test: ${[...left, ...timers].join(', ')}. Close in afterEach or afterAll what was opened.`;
+    const problem = `Left open after the last test: ${left.join(', ')}. Close in afterEach or afterAll what was opened.`;
     if (!this.failed) throw new Error(problem);
     // The later files of this process inherit it, and may be blamed for it
     process.stderr.write(`${problem} (A test of this file failed)\n`);
@@ -102,6 +99,8 @@ export default class TidyEnvironment extends TestEnvironment {
         const more = count - (this.before.get(kind) ?? 0);
         if (more > 0) left.push(`${more} ${kind}`);
       }
+      // Counts hide as many as Jest had of its own before the file
+      for (const { set } of this.#timers.filter(keepsAlive)) left.push(whereSet(set.message, set.stack));
       if (left.length === 0 || Date.now() > deadline) return left;
       await sleep(50, undefined, { ref: false });
     }
