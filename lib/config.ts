@@ -159,6 +159,9 @@ function environmentSchema(production: boolean) {
     DRAIN_GRACE_MS: count(production ? 5000 : 100).describe(
       'How long the REST door stays open when the process stops, unready, until the balancer has noticed',
     ),
+    KEEP_ALIVE_TIMEOUT_MS: count(75_000).describe(
+      'How long a door keeps a connection that nobody uses: longer than the balancer does, or it sends a request into one that is just closing',
+    ),
     DATA_DIR: z.string().default('./data').describe('All that development keeps'),
 
     NATS_URL: address.describe('nats://…; without it the broker works in this process alone'),

@@ -466,6 +466,7 @@ export default defineService({
 
   async started() {
     const { server, broker, config } = this;
+    server.keepAliveTimeout = config.keepAliveTimeoutMs;
     this.sns = snsClient();
     broker.metrics.register(webhookMetric);
     healthOf(broker).onDrain(() => letGo(server, config.drainGraceMs, finishWithinMs));

@@ -319,6 +319,7 @@ export default defineService({
 
   async started() {
     const { broker, config, logger } = this;
+    this.server.keepAliveTimeout = config.keepAliveTimeoutMs;
     const { metrics } = broker;
     metrics.register({
       type: 'gauge',

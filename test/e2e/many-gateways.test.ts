@@ -136,6 +136,18 @@ describe('many gateways', () => {
     );
   }, 30_000);
 
+  test('R1.1 clients are not told how long a node keeps its connections: theirs are the balancer’s', async () => {
+    const answers = [
+      await fetch(`${cluster.apiUrl}/healthz`),
+      // Refused: a handshake would stay open, and be counted
+      await fetch(`${cluster.socketUrl}/socket.io/?EIO=4&transport=none`),
+    ];
+    expect(answers.map(({ status, headers }) => [status, headers.get('keep-alive')])).toEqual([
+      [200, null],
+      [400, null],
+    ]);
+  });
+
   test('R1.4 a node counts its connections, and why they ended', async () => {
     const ended = () => metric('gateway-1', /^gateway_disconnects_total\{.*"client namespace disconnect"/);
     const before = await ended();

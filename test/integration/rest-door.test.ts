@@ -175,6 +175,12 @@ describe('headers', () => {
     }
   });
 
+  test('say for how long each door keeps a connection: longer than balancers do', async () => {
+    const kept = async (url: string) => (await fetch(url)).headers.get('keep-alive');
+    expect(await kept(`${system.apiUrl}/healthz`)).toBe('timeout=75');
+    expect(await kept(`${system.socketUrl}/socket.io/?EIO=4&transport=polling`)).toBe('timeout=75');
+  });
+
   const preflight = (origin: string) =>
     request(system, 'OPTIONS', '/api/v1/me', {
       headers: {

@@ -40,6 +40,7 @@ const servers = (backends: readonly Backend[], how?: (backend: Backend) => strin
  *   it has.
  * - When no node looks well, all of them are tried: the balancer must not close every door to an SOS.
  * - What a node refuses (503) or drops is tried on another, if trying twice does no harm: new connections, reads.
+ * - Clients are not told how long a node keeps its connections (`Keep-Alive`): they are not theirs.
  * - A polling client stays on its node by a cookie; it counts only where there is a session, so that each new connection
  *   goes to the node with the fewest.
  */
@@ -68,11 +69,13 @@ defaults
 frontend rest
   bind 127.0.0.1:${apiPort}
   use_backend api-unchecked if { nbsrv(api) lt 1 }
+  http-response del-header Keep-Alive
   default_backend api
 
 frontend sockets
   bind 127.0.0.1:${socketPort}
   use_backend gateway-unchecked if { nbsrv(gateway) lt 1 }
+  http-response del-header Keep-Alive
   default_backend gateway
 
 frontend metrics
