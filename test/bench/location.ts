@@ -18,6 +18,7 @@ import type {
   TripOrder,
 } from '../support/bench/location-load.ts';
 import { processCpuMs, redisCommands, redisCpuMs } from '../support/bench/machine.ts';
+import { type RedisLoad, redisCpuUsPerUpdate } from '../support/bench/redis-alone.ts';
 import { atLeast, atMost, type Bench, type Figures, type Target } from '../support/bench/result.ts';
 import { quantile } from '../support/bench/sos-load.ts';
 import { aracaju } from '../support/clients.ts';
@@ -388,6 +389,26 @@ function coresFor(figures: Figures, flooded: Figures): string {
   return `25,000 updates/s at 1/s a trip take ${cores(us('CpuUsPerUpdate'))} cores of gateways and location, ${cores(us('RedisCpuUsPerUpdate'))} of Redis and ${cores(us('NatsCpuUsPerUpdate'))} of NATS (arithmetic, from the figures at 1/s).${flood}`;
 }
 
+/** Redis alone, at the size of the other figures and of the platform. */
+async function redisFigures(quick: boolean, rounds: number): Promise<Figures> {
+  const [few, many, ticks] = quick ? [500, 2500, 2] : [2000, 25_000, 6];
+  const loads: Record<string, RedisLoad> = {
+    [`redis${few}TripsCpuUsPerUpdate`]: { trips: few, ticks },
+    [`redis${few}TripsBareCpuUsPerUpdate`]: { trips: few, ticks, bare: true },
+    [`redis${many}TripsCpuUsPerUpdate`]: { trips: many, ticks },
+    [`redis${many}TripsBareCpuUsPerUpdate`]: { trips: many, ticks, bare: true },
+    [`redis${many}TripsWith512CpuUsPerUpdate`]: {
+      trips: many,
+      ticks,
+      settings: { 'hash-max-listpack-entries': '512' },
+    },
+  };
+  const measured = Object.keys(loads).map((name) => ({ name, us: [] as number[] }));
+  for (let round = 0; round < rounds; round++)
+    for (const { name, us } of measured) us.push(await redisCpuUsPerUpdate(loads[name] as RedisLoad));
+  return Object.fromEntries(measured.map(({ name, us }) => [name, quantile(us, 0.5)]));
+}
+
 const bench: Bench = async ({ quick }) => {
   /** The same number of updates a second at each rate: what one costs falls as they come faster. */
   const updatesPerS = quick ? 500 : 2000;
@@ -395,12 +416,18 @@ const bench: Bench = async ({ quick }) => {
   const stops: (() => Promise<unknown>)[] = [];
   const keep = (stop: () => Promise<unknown>) => void stops.push(stop);
   try {
+    const redisAlone = await redisFigures(quick, rounds);
     const { contender: ours, ride } = await startOurs(keep);
     const baseline = await startPlain(keep);
     const bare = await startLocal('bare', supersededWithinMs, keep);
     const relay = await startLocal('relay', 0, keep);
     const fleet = Array.from({ length: generators }, startGenerator);
     for (const generator of fleet) keep(() => generator.stop());
+
+    await pause(warmMs);
+    const beforeIdle = await cpuOf(ours.pids);
+    await pause(forMs);
+    const idleMsPerS = ((await cpuOf(ours.pids)) - beforeIdle) / (forMs / 1000);
 
     const people: People[] = [];
     await forEach(updatesPerS, 20, async (n) => {
@@ -447,7 +474,7 @@ const bench: Bench = async ({ quick }) => {
       }
     }
 
-    const figures: Figures = {};
+    const figures: Figures = { idleCpuMsPerS: idleMsPerS, ...redisAlone };
     const theirs: Figures = {};
     const ratio: Figures = {};
     const targets: Target[] = [];
@@ -493,7 +520,7 @@ const bench: Bench = async ({ quick }) => {
       targets,
       notes: [
         `${updatesPerS} updates/s in all at each rate, ${watchersEach} watchers a trip, one on each server; ${rounds} turns of ${forMs / 1000} s each, contenders in turns. Server CPU is that of all processes that serve (gateways and location; NATS and Redis apart). By design the newest update of a trip and second is delivered: the others are superseded, and not lost. Lost counts refusals and broken connections too: ${errors}.`,
-        `Without checks and Redis: RelayCpuUsPerUpdate is a relay of \`ws\` alone, BareCpuUsPerUpdate a Socket.IO server that gives the newest position to its watchers once a second; what that takes, ours cannot be below. ${coresFor(figures, flooded)}`,
+        `Without checks and Redis: RelayCpuUsPerUpdate is a relay of \`ws\` alone, BareCpuUsPerUpdate a Socket.IO server that gives the newest position to its watchers once a second; what that takes, ours cannot be below. idleCpuMsPerS is what our four processes take when nobody is connected. redis… is Redis alone, so many trips reporting once a second (the median of ${rounds}); With512: with hash-max-listpack-entries 512, its own, instead of the 16 that we recommend; Bare: the same commands without a script, nothing compared. ${coresFor(figures, flooded)}`,
       ],
     };
   } finally {
