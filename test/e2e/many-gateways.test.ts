@@ -50,6 +50,8 @@ beforeAll(async () => {
       GATEWAY_DRAIN_MS: '1000',
       LOCATION_TICK_MS: '50',
       RATE_LIMIT_PER_USER: '100000',
+      // Other tests on the same cores must not make a door refuse what these ask
+      SHED_WHEN_LATE_MS: '10000',
     },
   });
   // The first moments after a start: not every route is known yet
