@@ -8,10 +8,12 @@ import type { ServiceBroker } from 'moleculer';
 import ApiGateway from 'moleculer-web';
 import { type ActionContract, contracts } from '../../contracts/index.ts';
 import { pause } from '../../lib/backoff.ts';
+import { brokerConfig } from '../../lib/broker-config.ts';
 import { clientIp } from '../../lib/client-ip.ts';
 import type { Config } from '../../lib/config.ts';
 import type { Log, Meta } from '../../lib/context.ts';
 import { defineService, type Mixin, type RestRoute } from '../../lib/define-service.ts';
+import { prepareDoor } from '../../lib/door-server.ts';
 import { AppError, errorStatus, publicError } from '../../lib/errors.ts';
 import type { FeedReader } from '../../lib/feed-reader.ts';
 import { healthOf } from '../../lib/health.ts';
@@ -279,8 +281,9 @@ const eventStreams: Mixin<{ eventStreams: EventStreams }> = {
 
 /** Before everything that moleculer-web does with a request. */
 const sosFirst: Mixin = {
-  created(this: { server: Server; shedding: Shedding }) {
+  created(this: { broker: ServiceBroker; server: Server; shedding: Shedding }) {
     shedRequests(this.server, this.shedding, (req, res) => secure(req, res, () => undefined));
+    prepareDoor(this.server, brokerConfig(this.broker));
   },
 };
 
@@ -466,7 +469,6 @@ export default defineService({
 
   async started() {
     const { server, broker, config } = this;
-    server.keepAliveTimeout = config.keepAliveTimeoutMs;
     this.sns = snsClient();
     broker.metrics.register(webhookMetric);
     healthOf(broker).onDrain(() => letGo(server, config.drainGraceMs, finishWithinMs));

@@ -9,6 +9,7 @@ import SocketIO from 'moleculer-io';
 import type { Server } from 'socket.io';
 import { clientIp } from '../../lib/client-ip.ts';
 import { defineService, type Mixin } from '../../lib/define-service.ts';
+import { prepareDoor } from '../../lib/door-server.ts';
 import { AppError } from '../../lib/errors.ts';
 import { healthOf } from '../../lib/health.ts';
 import { isAllowedOrigin } from '../../lib/origins.ts';
@@ -319,7 +320,7 @@ export default defineService({
 
   async started() {
     const { broker, config, logger } = this;
-    this.server.keepAliveTimeout = config.keepAliveTimeoutMs;
+    prepareDoor(this.server, config);
     const { metrics } = broker;
     metrics.register({
       type: 'gauge',

@@ -34,10 +34,15 @@ export interface Haproxy {
 const servers = (backends: readonly Backend[], how?: (backend: Backend) => string): string =>
   backends.map((each) => `  server ${each.name} 127.0.0.1:${each.port}${how?.(each) ?? ''}`).join('\n');
 
+/** Requests that an api works on at once, of alerts and of all else: more would only keep its checks waiting, and it be cut as dead. */
+const atOnce = 500;
+
 /**
  * - A node that does not answer two checks is out, and what it still holds is cut, so that its clients go elsewhere: after
- *   1 s when its process is gone, 3 s when it hangs. One that says 503 (it drains, or is full) gets nothing new and keeps what
+ *   1 s when its process is gone, 11 s when it hangs. Not sooner: in a burst of presses one that works answers no check for
+ *   seconds, and to cut all its clients then would be the worst that can happen. One that says 503 (it drains, or is full) gets nothing new and keeps what
  *   it has.
+ * - Requests wait here for an api that has enough to do; alerts have places of their own, and wait for as long as phones do.
  * - When no node looks well, all of them are tried: the balancer must not close every door to an SOS.
  * - What a node refuses (503) or drops is tried on another, if trying twice does no harm: new connections, reads.
  * - Clients are not told how long a node keeps its connections (`Keep-Alive`): they are not theirs.
@@ -56,7 +61,8 @@ defaults
   retries 3
   timeout http-request 10s
   timeout connect 1s
-  timeout check 1s
+  # To answer: a node may be busy for that long; to connect it has inter
+  timeout check 5s
   timeout queue 2s
   # Above the heartbeats of event streams (15 s) and sockets (25 s)
   timeout client 60s
@@ -69,6 +75,7 @@ defaults
 frontend rest
   bind 127.0.0.1:${apiPort}
   use_backend api-unchecked if { nbsrv(api) lt 1 }
+  use_backend sos if METH_POST { path_beg /api/v1/sos }
   http-response del-header Keep-Alive
   default_backend api
 
@@ -92,7 +99,12 @@ backend api
   http-check expect error-status L7OKC status 200-299
   retry-on conn-failure empty-response
   http-request disable-l7-retry unless METH_GET
-${servers(apis, () => ' check')}
+${servers(apis, () => ` check maxconn ${atOnce}`)}
+
+backend sos
+  balance leastconn
+  timeout queue 30s
+${servers(apis, ({ name }) => ` track api/${name} maxconn ${atOnce}`)}
 
 backend api-unchecked
 ${servers(apis)}
