@@ -7,6 +7,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { AppError, publicError } from '../../lib/errors.ts';
 import { eventually } from './eventually.ts';
 import { spawnTied } from './spawn.ts';
 
@@ -33,6 +34,15 @@ export interface Haproxy {
 
 const servers = (backends: readonly Backend[], how?: (backend: Backend) => string): string =>
   backends.map((each) => `  server ${each.name} 127.0.0.1:${each.port}${how?.(each) ?? ''}`).join('\n');
+
+/** What clients get when no node answers: as from a door. */
+const unavailable = JSON.stringify({ error: publicError(new AppError('UNAVAILABLE', { retryAfterS: 2 })) });
+const answeredByItself = [502, 503, 504]
+  .map(
+    (status) =>
+      `  http-error status ${status} content-type application/json string '${unavailable}' hdr Retry-After 2`,
+  )
+  .join('\n');
 
 /** Requests that an api works on at once, of alerts and of all else: more would only keep its checks waiting, and it be cut as dead. */
 const atOnce = 500;
@@ -69,6 +79,7 @@ defaults
   timeout server 60s
   timeout tunnel 60s
   timeout client-fin 5s
+${answeredByItself}
   option httpchk
   default-server inter 500ms fastinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
 
