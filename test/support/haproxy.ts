@@ -44,6 +44,11 @@ const answeredByItself = [502, 503, 504]
   )
   .join('\n');
 
+/** A node that died with a request may have done it. */
+const retryReads = `\
+  retry-on conn-failure empty-response
+  http-request disable-l7-retry unless METH_GET`;
+
 /** Requests that an api works on at once, of alerts and of all else: more would only keep its checks waiting, and it be cut as dead. */
 const atOnce = 500;
 
@@ -52,7 +57,8 @@ const atOnce = 500;
  *   1 s when its process is gone, 11 s when it hangs. Not sooner: in a burst of presses one that works answers no check for
  *   seconds, and to cut all its clients then would be the worst that can happen. One that says 503 (it drains, or is full) gets nothing new and keeps what
  *   it has.
- * - Requests wait here for an api that has enough to do; alerts have places of their own, and wait for as long as phones do.
+ * - Requests wait here for an api that has enough to do; those of alerts have places of their own, and wait for as long as phones do.
+ *   Streams of events stay for hours, and take no places.
  * - When no node looks well, all of them are tried: the balancer must not close every door to an SOS.
  * - What a node refuses (503) or drops is tried on another, if trying twice does no harm: new connections, reads.
  * - Clients are not told how long a node keeps its connections (`Keep-Alive`): they are not theirs.
@@ -86,7 +92,8 @@ ${answeredByItself}
 frontend rest
   bind 127.0.0.1:${apiPort}
   use_backend api-unchecked if { nbsrv(api) lt 1 }
-  use_backend sos if METH_POST { path_beg /api/v1/sos }
+  use_backend sos if { path_beg /api/v1/sos /api/v1/admin/sos }
+  use_backend streams if { path /api/v1/admin/events/stream }
   http-response del-header Keep-Alive
   default_backend api
 
@@ -108,14 +115,19 @@ backend api
   balance leastconn
   http-check send meth GET uri /readyz
   http-check expect error-status L7OKC status 200-299
-  retry-on conn-failure empty-response
-  http-request disable-l7-retry unless METH_GET
+${retryReads}
 ${servers(apis, () => ` check maxconn ${atOnce}`)}
 
 backend sos
   balance leastconn
   timeout queue 30s
+${retryReads}
 ${servers(apis, ({ name }) => ` track api/${name} maxconn ${atOnce}`)}
+
+backend streams
+  balance leastconn
+${retryReads}
+${servers(apis, ({ name }) => ` track api/${name}`)}
 
 backend api-unchecked
 ${servers(apis)}
