@@ -74,6 +74,9 @@ function journaledView({ alertId, drill, tripId, location, acceptedAt }: Press):
   };
 }
 
+/** After this a raiser's devices are told the same again, ms. */
+const sameAgainMs = 1000;
+
 export default defineService({
   name: 'sos',
   mixins: [
@@ -89,6 +92,8 @@ export default defineService({
     texts: [] as readonly Way[],
     sealer: undefined as Sealer | undefined,
     changes: [] as { alertId: string; userId: string; status: AlertStatus; at: number }[],
+    /** What raisers were told within the last second, oldest first. */
+    told: new Map<string, { status: AlertStatus; at: number }>(),
   }),
 
   methods: {
@@ -113,10 +118,22 @@ export default defineService({
       return archived;
     },
 
-    /** The raiser's devices are told what the raiser may see. A hint: they ask as well. */
+    /**
+     * The raiser's devices are told what the raiser may see. A hint: they ask as well. The same not twice a second: each press would
+     * go out to as many devices as there are, and somebody can have very many and press all the time.
+     */
     tellRaiser({ alertId, userId }: Pick<AlertRecord, 'alertId' | 'userId'>, status: AlertStatus): void {
+      const now = Date.now();
+      const last = this.told.get(alertId);
+      if (last?.status === status && now - last.at < sameAgainMs) return;
+      this.told.delete(alertId);
+      this.told.set(alertId, { status, at: now });
+      for (const [id, { at }] of this.told) {
+        if (now - at < sameAgainMs) break;
+        this.told.delete(id);
+      }
       // In a burst, those of a turn of the event loop together
-      if (this.changes.push({ alertId, userId, status, at: Date.now() }) > 1) return;
+      if (this.changes.push({ alertId, userId, status, at: now }) > 1) return;
       setImmediate(() => {
         const changes = this.changes.splice(0);
         this.emit('sos.updated', { changes }).catch((error: unknown) =>

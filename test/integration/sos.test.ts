@@ -330,6 +330,25 @@ describe('an alert from its beginning to its end', () => {
     );
   });
 
+  test('+ pressed again and again, its raiser is told once a second at most, and of each change at once', async () => {
+    const { user } = await userWith(1, { pin: '2468', duressPin: '8642' });
+    const socket = await connectSocket(system, user.token);
+    sockets.push(socket);
+    const heard: string[] = [];
+    socket.on('sos', ({ status }) => heard.push(status));
+    const began = performance.now();
+    const presses = await Promise.all(Array.from({ length: 60 }, () => post('/sos', user.token, {})));
+    for (let n = 0; n < 20; n++) presses.push(await post('/sos', user.token, {}));
+    expect(new Set(presses.map(({ status }) => status))).toEqual(new Set([202]));
+    const cancelled = await post(`/sos/${presses[0]?.body.alertId}/cancel`, user.token, { pin: '2468' });
+    expect(cancelled.status).toBe(200);
+    await eventually(() => expect(heard.at(-1)).toBe('cancelled'));
+    const seconds = (performance.now() - began) / 1000;
+    expect(heard.slice(0, -1)).not.toEqual([]);
+    expect(new Set(heard.slice(0, -1))).toEqual(new Set(['active']));
+    expect(heard.length - 1).toBeLessThanOrEqual(1 + seconds);
+  });
+
   test('+ the duress PIN looks like a cancel to the letter, and the alert goes on', async () => {
     const pins = { pin: '2468', duressPin: '8642' };
     const [honest, forced] = [await userWith(1, pins), await userWith(1, pins)];
