@@ -28,12 +28,14 @@ const patienceMs = 30_000;
 const location = { ...aracaju, accuracy: 8 };
 
 interface Size {
+  /** Whose the sockets are, in turns. */
+  riders: number;
   socketCount: number;
   pressesEach: number;
   restPresses: number;
 }
 /** Before anything counts. */
-const warmUp: Size = { socketCount: 200, pressesEach: 5, restPresses: 1000 };
+const warmUp: Size = { riders: 200, socketCount: 200, pressesEach: 5, restPresses: 1000 };
 
 /** What became of the presses of one burst. */
 interface Burst {
@@ -92,19 +94,23 @@ const pressAt = (apiUrl: string, token: string) => (): Promise<string | null> =>
 
 const told = ({ others }: Burst) => [...others].map(([why, times]) => `${why} ${times} times`).join(', ');
 
-const figuresOf = (name: string, { accepted, others, acceptedMs, tookMs }: Burst): Figures => ({
-  [`${name}Accepted`]: accepted,
-  [`${name}NotAccepted`]: [...others.values()].reduce((sum, each) => sum + each, 0),
-  [`${name}AcceptedP50Ms`]: quantile(acceptedMs, 0.5),
-  [`${name}AcceptedP99Ms`]: quantile(acceptedMs, 0.99),
-  [`${name}AcceptedMaxMs`]: quantile(acceptedMs, 1),
-  [`${name}PerS`]: accepted / (tookMs / 1000),
+const notAccepted = ({ others }: Burst): number => [...others.values()].reduce((sum, each) => sum + each, 0);
+
+const figuresOf = (name: string, burst: Burst): Figures => ({
+  [`${name}Accepted`]: burst.accepted,
+  [`${name}NotAccepted`]: notAccepted(burst),
+  [`${name}AcceptedP50Ms`]: quantile(burst.acceptedMs, 0.5),
+  [`${name}AcceptedP99Ms`]: quantile(burst.acceptedMs, 0.99),
+  [`${name}AcceptedMaxMs`]: quantile(burst.acceptedMs, 1),
+  [`${name}PerS`]: burst.accepted / (burst.tookMs / 1000),
 });
 
 const bench: Bench = async ({ quick }) => {
   const size: Size = quick
-    ? { socketCount: 500, pressesEach: 2, restPresses: 1000 }
-    : { socketCount: 5000, pressesEach: 6, restPresses: 5000 };
+    ? { riders: 500, socketCount: 500, pressesEach: 2, restPresses: 1000 }
+    : { riders: 5000, socketCount: 5000, pressesEach: 6, restPresses: 5000 };
+  // Each is told of an alert on all sockets that it has
+  const crowded: Size = { ...size, riders: size.riders / 125 };
   const ports = { api: await freePort(), socket: await freePort(), metrics: await freePort() };
   const cluster = await startCluster({
     roles,
@@ -115,17 +121,17 @@ const bench: Bench = async ({ quick }) => {
   const sockets: ClientSocket[] = [];
   try {
     const tokens: string[] = [];
-    while (tokens.length < size.socketCount) {
+    while (tokens.length < size.riders) {
       const riders = await Promise.all(Array.from({ length: signInsAtOnce }, () => signIn(cluster)));
       tokens.push(...riders.map(({ token }) => token));
     }
-    const tokenOf = (n: number) => tokens[n % tokens.length] ?? '';
 
     const run = async (
       apiUrls: readonly string[],
       socketUrls: readonly string[],
-      { socketCount, pressesEach, restPresses }: Size,
+      { riders, socketCount, pressesEach, restPresses }: Size,
     ) => {
+      const tokenOf = (n: number) => tokens[n % riders] ?? '';
       const urlOf = (urls: readonly string[], n: number) => urls[n % urls.length] ?? '';
       let drops = 0;
       const own: ClientSocket[] = [];
@@ -150,7 +156,8 @@ const bench: Bench = async ({ quick }) => {
       const dropped = drops;
       for (const socket of own) socket.close();
       const figures = { ...figuresOf('sockets', onSockets), ...figuresOf('rest', byRest), drops: dropped };
-      return { figures, dropped, why: [told(onSockets), told(byRest)].filter(Boolean).join('; ') };
+      const lost = notAccepted(onSockets) + notAccepted(byRest);
+      return { figures, lost, dropped, why: [told(onSockets), told(byRest)].filter(Boolean).join('; ') };
     };
 
     const nodes = [
@@ -160,8 +167,14 @@ const bench: Bench = async ({ quick }) => {
     await run(...nodes, warmUp);
     const straight = await run(...nodes, size);
     const ours = await run([cluster.apiUrl], [cluster.socketUrl], size);
-    const [figures, baseline]: [Figures, Figures] = [ours.figures, straight.figures];
-    const lost = (figures['socketsNotAccepted'] ?? Number.NaN) + (figures['restNotAccepted'] ?? Number.NaN);
+    const many = await run([cluster.apiUrl], [cluster.socketUrl], crowded);
+    const manyFigures = Object.entries(many.figures).map(([name, value]) => [
+      `many${name.replace(/^./, (first) => first.toUpperCase())}`,
+      value,
+    ]);
+    const figures: Figures = { ...ours.figures, ...Object.fromEntries(manyFigures) };
+    const baseline: Figures = straight.figures;
+    const lost = ours.lost + many.lost;
     return {
       name: 'burst',
       lost,
@@ -176,10 +189,10 @@ const bench: Bench = async ({ quick }) => {
         atMost('R1.4', 'connections that were cut', ours.dropped, 0),
       ],
       notes: [
-        `${size.socketCount} riders with a socket each press ${size.pressesEach} times at once; then ${size.restPresses} presses by REST at once, a connection each. Two gateways, two apis, everything and the clients on this machine. A rider's further press joins the open alert; each is answered by itself.`,
-        ...[ours.why, straight.why]
-          .map((why, n) => why && `${n === 0 ? 'Ours' : 'Baseline'}: ${why}`)
-          .filter(Boolean),
+        `${size.socketCount} riders with a socket each press ${size.pressesEach} times at once; then ${size.restPresses} presses by REST at once, a connection each. Two gateways, two apis, everything and the clients on this machine. A rider's further press joins the open alert; each is answered by itself. many…: the same with ${crowded.riders} riders, who have ${size.socketCount / crowded.riders} sockets each.`,
+        ...Object.entries({ Ours: ours.why, Baseline: straight.why, 'Many sockets': many.why })
+          .filter(([, why]) => why !== '')
+          .map(([whose, why]) => `${whose}: ${why}`),
       ],
     };
   } finally {

@@ -1,5 +1,4 @@
 import { get, type IncomingMessage } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import { io } from 'socket.io-client';
@@ -33,8 +32,6 @@ type Gateway = (typeof gateways)[number];
 const mostEach = 25;
 /** R1.2 says 5 s. Other tests run beside these: what is missed counts as ever, times as far. */
 const awayAtMostMs = 2 * 5000;
-/** Whether it hangs or is busy shows after two checks of 5 s. */
-const hungAwayAtMostMs = awayAtMostMs + 10_000;
 type Ride = Awaited<ReturnType<typeof activeTrip>>;
 
 let cluster: Cluster;
@@ -79,10 +76,18 @@ async function metric(name: Gateway, pattern: RegExp): Promise<number> {
 const connectionsOf = (name: Gateway) => metric(name, /^gateway_connections\{/);
 const allConnections = () => Promise.all(gateways.map(connectionsOf));
 
+/** What the balancer says of itself. */
+const balancing = async () => (await fetch(`http://127.0.0.1:${ports.metrics}/metrics`)).text();
+
+/** Whether the balancer takes a node for one that works. */
+const isUp = async (proxy: string, server: string): Promise<boolean> =>
+  (await balancing()).includes(`haproxy_server_status{proxy="${proxy}",server="${server}",state="UP"} 1`);
+
 /** Sessions with the gateways, as the balancer counts them for its choice. */
 async function balancedSessions(): Promise<number> {
-  const text = await (await fetch(`http://127.0.0.1:${ports.metrics}/metrics`)).text();
-  const counts = [...text.matchAll(/^haproxy_server_current_sessions\{proxy="gateway",.*\} (\d+)$/gm)];
+  const counts = [
+    ...(await balancing()).matchAll(/^haproxy_server_current_sessions\{proxy="gateway",.*\} (\d+)$/gm),
+  ];
   expect(counts).toHaveLength(gateways.length);
   return counts.reduce((sum, [, count]) => sum + Number(count), 0);
 }
@@ -298,34 +303,25 @@ describe('a full gateway', () => {
   }, 20_000);
 });
 
-describe('a node that is busy', () => {
-  test('R3.3 is not taken for dead: nobody is cut, and who presses meanwhile has an answer', async () => {
+describe('an api that is busy', () => {
+  test('R3.3 is not taken for dead when a gateway would be: who presses meanwhile has an answer', async () => {
     const [{ tripId, rider }] = rides;
-    const body = { tripId, drill: true };
-    const nodes = [...gateways, 'api-1'] as const;
-    await withSockets(
-      () => Promise.all(Array.from({ length: 6 }, () => connect(cluster, rider))),
-      async (sockets) => {
-        const lost: string[] = [];
-        for (const socket of sockets) socket.on('disconnect', (reason) => lost.push(reason));
-        for (const node of nodes) cluster.signal(node, 'SIGSTOP');
-        const pressed = [
-          ...sockets.map(async (socket) => (await socket.emitWithAck('sos:trigger', body)).ok),
-          request(cluster, 'POST', '/api/v1/sos', { token: rider.token, body }).then(
-            ({ status }) => status === 202,
-          ),
-        ];
-        try {
-          // As a burst of presses may take a node, which answers no check meanwhile
-          await sleep(3500);
-        } finally {
-          for (const node of nodes) cluster.signal(node, 'SIGCONT');
-        }
-        expect(new Set(await Promise.all(pressed))).toEqual(new Set([true]));
-        expect(lost).toEqual([]);
-      },
-    );
-  }, 20_000);
+    const nodes = ['api-1', 'gateway-3'] as const;
+    for (const node of nodes) cluster.signal(node, 'SIGSTOP');
+    try {
+      const pressed = request(cluster, 'POST', '/api/v1/sos', {
+        token: rider.token,
+        body: { tripId, drill: true },
+      });
+      await eventually(async () => expect(await isUp('gateway', 'gateway-3')).toBe(false), 10_000);
+      expect(await isUp('api', 'api-1')).toBe(true);
+      for (const node of nodes) cluster.signal(node, 'SIGCONT');
+      expect((await pressed).status).toBe(202);
+    } finally {
+      for (const node of nodes) cluster.signal(node, 'SIGCONT');
+    }
+    await eventually(async () => expect(await isUp('gateway', 'gateway-3')).toBe(true), 10_000);
+  }, 30_000);
 
   test('R3.3 gets no more requests at once than it can answer: of 1,500 presses each is accepted', async () => {
     const [{ tripId, rider }] = rides;
@@ -335,8 +331,8 @@ describe('a node that is busy', () => {
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([202]));
     expect(new Set(answers.map(({ body }) => body.alertId)).size).toBe(1);
     // The others waited in the balancer
-    const text = await (await fetch(`http://127.0.0.1:${ports.metrics}/metrics`)).text();
-    const most = /^haproxy_server_max_sessions\{proxy="sos",server="api-1"\} (\d+)$/m.exec(text)?.[1];
+    const [, most] =
+      /^haproxy_server_max_sessions\{proxy="sos",server="api-1"\} (\d+)$/m.exec(await balancing()) ?? [];
     expect(Number(most)).toBeGreaterThan(1);
     expect(Number(most)).toBeLessThanOrEqual(500);
   }, 30_000);
@@ -572,7 +568,7 @@ describe('a gateway that goes', () => {
   const connected = () =>
     eventually(() => expect(followers.every(({ socket }) => socket.connected)).toBe(true), 10_000);
 
-  test('R1.2 one that hangs: its clients are elsewhere within 15 s, in their rooms, with what they missed', async () => {
+  test('R1.2 one that hangs: its clients are elsewhere within 5 s, in their rooms, with what they missed', async () => {
     const joins = followers.reduce((sum, each) => sum + each.joins, 0);
     expect(await connectionsOf('gateway-1')).toBeGreaterThan(6);
     const goneAt = performance.now();
@@ -583,15 +579,15 @@ describe('a gateway that goes', () => {
         await connected();
         const [second, third] = [await connectionsOf('gateway-2'), await connectionsOf('gateway-3')];
         expect(second + third).toBe(followers.length + 1);
-      }, hungAwayAtMostMs);
-      expect(performance.now() - goneAt).toBeLessThan(hungAwayAtMostMs);
+      }, 10_000);
+      expect(performance.now() - goneAt).toBeLessThan(awayAtMostMs);
       await expectNothingMissed();
     } finally {
       cluster.signal('gateway-1', 'SIGCONT');
     }
     // It has heard by then that they are gone, and takes others again
     await eventually(async () => expect(await connectionsOf('gateway-1')).toBe(0), 10_000);
-  }, 50_000);
+  }, 30_000);
 
   test('R1.2 one that is killed: its clients are elsewhere within 5 s, in their rooms, with what they missed', async () => {
     const lost = await connectionsOf('gateway-2');
@@ -644,8 +640,8 @@ describe('a gateway that goes', () => {
 
 test('R3.3 when no api is left, clients are told so as by an api', async () => {
   await cluster.role('api-1').kill();
+  // A connection that broke under a request would be a 502
+  await eventually(async () => expect(await isUp('api', 'api-1')).toBe(false));
   const { status, headers, body } = await request(cluster, 'POST', '/api/v1/sos', { body: {} });
-  // 502 on a connection that broke under the request
-  expect([502, 503]).toContain(status);
-  expect([headers.get('retry-after'), body.error.code]).toEqual(['2', 'UNAVAILABLE']);
+  expect([status, headers.get('retry-after'), body.error.code]).toEqual([503, '2', 'UNAVAILABLE']);
 }, 20_000);

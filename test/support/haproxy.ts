@@ -54,9 +54,9 @@ const atOnce = 500;
 
 /**
  * - A node that does not answer two checks is out, and what it still holds is cut, so that its clients go elsewhere: after
- *   1 s when its process is gone, 11 s when it hangs. Not sooner: in a burst of presses one that works answers no check for
- *   seconds, and to cut all its clients then would be the worst that can happen. One that says 503 (it drains, or is full) gets nothing new and keeps what
- *   it has.
+ *   1 s when its process is gone; when it hangs, a gateway after 3.5 s and an api after 11 s. A busy one answers no check for seconds
+ *   either: requests of an api can wait that long, the sockets of a gateway must not (R1.2). One that says 503 (it drains, or is full) gets
+ *   nothing new and keeps what it has.
  * - Requests wait here for an api that has enough to do; those of alerts have places of their own, and wait for as long as phones do.
  *   Streams of events stay for hours, and take no places.
  * - When no node looks well, all of them are tried: the balancer must not close every door to an SOS.
@@ -77,7 +77,7 @@ defaults
   retries 3
   timeout http-request 10s
   timeout connect 1s
-  # To answer: a node may be busy for that long; to connect it has inter
+  # To answer; to connect it has inter
   timeout check 5s
   timeout queue 2s
   # Above the heartbeats of event streams (15 s) and sockets (25 s)
@@ -134,6 +134,8 @@ ${servers(apis)}
 
 backend gateway
   balance leastconn
+  timeout check 1500ms
+  default-server inter 300ms fastinter 100ms
   http-check send meth GET uri /vacancy
   http-check expect error-status L7OKC status 200-299
   cookie NODE insert indirect nocache httponly
