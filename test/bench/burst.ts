@@ -47,7 +47,7 @@ interface Burst {
 }
 
 /** All at once; `press` resolves with null when it was accepted, else with why not. */
-async function burst(presses: readonly (() => Promise<string | null>)[]): Promise<Burst> {
+async function pressAll(presses: readonly (() => Promise<string | null>)[]): Promise<Burst> {
   const outcome: Burst = { accepted: 0, others: new Map(), acceptedMs: [], tookMs: 0 };
   const began = performance.now();
   await Promise.all(
@@ -149,8 +149,8 @@ const bench: Bench = async ({ quick }) => {
           if (batch.some(({ connected }) => !connected)) throw new Error('Not all are connected');
         }, 30_000);
       }
-      const onSockets = await burst(own.flatMap((socket) => Array(pressesEach).fill(pressOn(socket))));
-      const byRest = await burst(
+      const onSockets = await pressAll(own.flatMap((socket) => Array(pressesEach).fill(pressOn(socket))));
+      const byRest = await pressAll(
         Array.from({ length: restPresses }, (_, n) => pressAt(urlOf(apiUrls, n), tokenOf(n))),
       );
       const dropped = drops;
