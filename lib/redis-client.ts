@@ -244,6 +244,7 @@ export const refreshSlots = (cluster: Cluster): Promise<void> =>
   });
 
 const siblings = new WeakMap<RedisConnection, RedisConnection>();
+const closed = new WeakSet<RedisConnection>();
 
 /** A second connection like this one, made when first asked for; closed with it by `closeConnection`. */
 export function siblingOf(connection: RedisConnection): RedisConnection {
@@ -252,11 +253,13 @@ export function siblingOf(connection: RedisConnection): RedisConnection {
   const sibling = connection.duplicate();
   sibling.on('error', (error: Error) => connection.emit('error', error));
   siblings.set(connection, sibling);
+  if (closed.has(connection)) closeConnection(sibling);
   return sibling;
 }
 
 /** Ends a connection and its sibling. */
 export function closeConnection(connection: RedisConnection): void {
+  closed.add(connection);
   for (const one of [siblings.get(connection), connection]) {
     const isBetween = one?.status === 'reconnecting';
     one?.disconnect();

@@ -215,6 +215,7 @@ export function queue<D, As extends string>(options: {
 }): Mixin<{ [K in As]: Jobs<D> }> {
   const { name, as, redis = 'main', concurrency, lockMs = 10_000, stalledMs = 5000 } = options;
   const connections = new WeakMap<Service, RedisConnection[]>();
+  const stoppedServices = new WeakSet<Service>();
   return {
     mixins: [bullOnce, producer<D, As>({ name, redis, as })],
     merged(this: Service & BullFields, schema: ServiceSchema & { queues?: Record<string, unknown> }) {
@@ -222,6 +223,8 @@ export function queue<D, As extends string>(options: {
       const keep = (connection: RedisConnection) => {
         logTrouble(this.broker, connection, { queue: name });
         connections.set(this, [...(connections.get(this) ?? []), connection]);
+        // Bull makes one when another is ready, which can be while that is being closed
+        if (stoppedServices.has(this)) closeConnection(connection);
         return connection;
       };
       const queueOptions: QueueOptions = {
@@ -278,6 +281,7 @@ export function queue<D, As extends string>(options: {
       });
     },
     stopped(this: Service) {
+      stoppedServices.add(this);
       for (const connection of connections.get(this) ?? []) closeConnection(connection);
     },
   };

@@ -362,6 +362,7 @@ export default defineService({
     });
 
     const subscriber = connectSubscriber(broker, 'main');
+    this.closers.push(() => subscriber.disconnect());
     await untilReady(broker, subscriber, 'main');
     // Counted here first: a metric costs as much as a delivery
     let [delivered, superseded] = [0, 0];
@@ -470,19 +471,15 @@ export default defineService({
         .catchUp()
         .catch((error: unknown) => logger.warn('Whether updates are missing could not be asked', { error }));
     }, catchUpMs);
-    this.closers.push(
-      () => clearInterval(catchUp),
-      countUpdates,
-      () => subscriber.disconnect(),
-    );
+    this.closers.push(() => clearInterval(catchUp), countUpdates);
     const alerts = connectSubscriber(broker, 'sos');
+    this.closers.push(() => alerts.disconnect());
     followAlerts(
       alerts,
       (alertId, position) => this.shareDoor?.deliverAlert(alertId, position),
       (text, error) => logger.warn(text, { error }),
     );
     await untilReady(broker, alerts, 'sos');
-    this.closers.push(() => alerts.disconnect());
     healthOf(broker).onDrain(() => this.drain());
     forgetRequests(this.server, this.io);
     await this.limitConnections();

@@ -1,5 +1,6 @@
 /** Queues of services: what a stop owes to the jobs that are under way. */
 import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import type { Redis } from 'ioredis';
 import type { Service, ServiceSchema } from 'moleculer';
@@ -128,4 +129,34 @@ test('+ a stop that cuts a job off renews its lock no more, and leaves no timer 
   expect(timers.idle).toBe(true);
   await eventually(() => expect(timersOpen()).toBeLessThanOrEqual(before));
   allow();
+});
+
+test('+ a stop while the queue connects leaves no connection behind, also where Bull goes on when it has begun', async () => {
+  /** Answers each connection when that is closed, as a slow Redis answers what it was asked just before. */
+  const lateServer = createServer({ allowHalfOpen: true }, (socket) => {
+    let asked = 0;
+    socket.on('data', (chunk) => (asked += chunk.toString().match(/^\*\d+\r$/gm)?.length ?? 0));
+    socket.on('end', () => socket.end('+OK\r\n'.repeat(asked)));
+    socket.on('error', () => undefined);
+  });
+  lateServer.listen(0, '127.0.0.1');
+  await once(lateServer, 'listening');
+  const { port } = lateServer.address() as AddressInfo;
+  const work = queue<{ key: string }, 'work'>({
+    name: 'work-late',
+    as: 'work',
+    concurrency: 1,
+    async process() {},
+    async onExhausted() {},
+  });
+  const broker = makeBroker('node-1', { REDIS_URL: `redis://127.0.0.1:${port}` });
+  const schema = { name: 'worker', mixins: [work] } as unknown as ServiceSchema;
+  const service = broker.createService(schema) as Service & Worker;
+  const bullQueue = service.getQueue('work-late') as { bclient: Redis; bclientInitialized?: boolean };
+  await broker.start();
+  await broker.stop();
+  await eventually(() => expect(bullQueue.bclientInitialized).toBe(true));
+  await eventually(() => expect(bullQueue.bclient.status).toBe('end'));
+  lateServer.close();
+  await once(lateServer, 'close');
 });

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterEach, expect, jest, test } from '@jest/globals';
 import { Cluster } from 'ioredis';
-import { closeConnection, workerConnection } from '../../lib/redis-client.ts';
+import { closeConnection, commandConnection, siblingOf, workerConnection } from '../../lib/redis-client.ts';
 import { parseRedisUrl } from '../../lib/redis-url.ts';
 import { eventually } from '../support/eventually.ts';
 import { freePort } from '../support/process.ts';
@@ -88,4 +88,13 @@ test('a subscription that nobody waits for, as ioredis makes it anew by itself, 
   } finally {
     process.off('unhandledRejection', unhandled);
   }
+});
+
+test('a connection that was closed gets no second one: nobody would close it', async () => {
+  const parsed = parseRedisUrl(`redis://127.0.0.1:${await freePort()}`);
+  if ('problem' in parsed) throw new Error(parsed.problem);
+  const connection = commandConnection(parsed.target);
+  connection.on('error', () => undefined);
+  closeConnection(connection);
+  await expect(siblingOf(connection).ping()).rejects.toThrow('Connection is closed.');
 });
