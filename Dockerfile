@@ -35,7 +35,7 @@ COPY services services
 
 # The image's own user "node", as a number: Kubernetes can only tell from a number that it is not root
 USER 1000:1000
-EXPOSE 3000 3001 3030
+EXPOSE 3000 3001 3002 3030
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 \
     CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.METRICS_PORT || 3030) + '/readyz', { signal: AbortSignal.timeout(3000) }).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]

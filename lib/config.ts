@@ -244,6 +244,9 @@ function environmentSchema(production: boolean) {
     GATEWAY_MAX_CONNECTIONS: count(15_000).describe(
       'Connections that a gateway takes; it answers 503 to more, for the balancer to take them elsewhere',
     ),
+    GATEWAY_CHECK_PORT: port(production ? 3002 : 0).describe(
+      'Where a thread of the gateway answers the balancer (/vacancy), also when the process has no time; 0: nowhere',
+    ),
     GATEWAY_DRAIN_MS: count(production ? 15_000 : 1000).describe(
       'Over how long a gateway that stops sends its clients elsewhere',
     ),

@@ -23,12 +23,13 @@ import { shedding } from '../../mixins/shedding.ts';
 import { type AdminSocket, adminNamespace, serveAdmins } from './admin-namespace.ts';
 import { followAlerts } from './alert-fanout.ts';
 import { answerEvents } from './answer-events.ts';
+import { answerChecks } from './balancer-checks.ts';
 import { forgetRequests } from './forget-requests.ts';
 import { refusalOf } from './handshake.ts';
 import { letClientsGo } from './let-clients-go.ts';
 import { LocationOwners } from './location-owners.ts';
 import { OutgoingUpdates } from './outgoing-updates.ts';
-import { connectionsFor, refuseHandshakes } from './refuse-handshakes.ts';
+import { connectionsFor, type Refusal, refuseHandshakes } from './refuse-handshakes.ts';
 import { ShareDoor, shareNamespace } from './share-namespace.ts';
 import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from './socket-handlers.ts';
 import { takeTurns } from './take-turns.ts';
@@ -78,6 +79,9 @@ export default defineService({
     /** Up to where changes of sessions are known; a minute back at first, for clocks that differ. */
     changesCursor: `${Date.now() - 60_000}-0`,
     closers: [] as (() => void)[],
+    /** Why no new connections are taken. */
+    refusal: (): Refusal | null => null,
+    endChecks: undefined as (() => Promise<void>) | undefined,
   }),
 
   settings: (config) => ({
@@ -236,14 +240,14 @@ export default defineService({
           most,
         });
       const health = healthOf(broker);
-      refuseHandshakes(
-        this.server,
-        () => {
-          if (health.state === 'draining') return 'draining';
-          return this.io.engine.clientsCount >= most ? 'full' : null;
-        },
-        (reason) => broker.metrics.increment('gateway.handshakes.refused.total', { reason }),
+      const refusal = (): Refusal | null => {
+        if (health.state === 'draining') return 'draining';
+        return this.io.engine.clientsCount >= most ? 'full' : null;
+      };
+      refuseHandshakes(this.server, refusal, (reason) =>
+        broker.metrics.increment('gateway.handshakes.refused.total', { reason }),
       );
+      this.refusal = refusal;
     },
   },
 
@@ -489,11 +493,14 @@ export default defineService({
     });
     // engine.io makes its web socket server anew when it begins to listen
     takeTurns(this.io);
+    const { gatewayCheckPort: port, host } = config;
+    if (port > 0) this.endChecks = await answerChecks({ port, host }, () => this.refusal() !== null);
   },
 
   async stopped() {
     clearInterval(this.sweep);
     this.outgoing?.stop();
     for (const close of this.closers) close();
+    await this.endChecks?.();
   },
 });

@@ -2,6 +2,7 @@
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { AppError, publicError } from '../../lib/errors.ts';
+import { vacancyPath } from './balancer-checks.ts';
 
 /** `full`: as many connections as the node may have. `draining`: it is about to stop. */
 export type Refusal = 'full' | 'draining';
@@ -26,9 +27,6 @@ const rawRefusal = [
 /** Asks for a new connection; what belongs to an open one names it by `sid` (Engine.IO protocol 4). */
 const isHandshake = ({ method, url = '' }: IncomingMessage): boolean =>
   method === 'GET' && url.startsWith('/socket.io/') && !/[?&]sid=/.test(url);
-
-/** Where a balancer asks whether new connections are taken: 204, or 503 like a handshake. */
-const vacancyPath = '/vacancy';
 
 /**
  * Puts itself before the server's own handlers, which must be there already. While `reason` names one, a handshake (of

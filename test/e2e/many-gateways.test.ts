@@ -4,6 +4,7 @@ import * as fc from 'fast-check';
 import { io } from 'socket.io-client';
 import type { Update } from '../../contracts/location.ts';
 import { pause } from '../../lib/backoff.ts';
+import { inspect } from '../support/bench/inspected.ts';
 import {
   activeTrip,
   aracaju,
@@ -34,13 +35,19 @@ const mostEach = 25;
 const awayAtMostMs = 2 * 5000;
 type Ride = Awaited<ReturnType<typeof activeTrip>>;
 
+/** What a frozen gateway has before the balancer leaves it, and for how long one is busy here, ms. */
+const hangsSeenMs = 3500;
+const occupiedMs = 6000;
+
 let cluster: Cluster;
+let inspectPort: number;
 let ports: { api: number; socket: number; metrics: number };
 let admin: User;
 let rides: [Ride, Ride, Ride];
 
 beforeAll(async () => {
   ports = { api: await freePort(), socket: await freePort(), metrics: await freePort() };
+  inspectPort = await freePort();
   cluster = await startCluster({
     roles,
     redis: 'single',
@@ -50,6 +57,8 @@ beforeAll(async () => {
       GATEWAY_DRAIN_MS: '1000',
       LOCATION_TICK_MS: '50',
       RATE_LIMIT_PER_USER: '100000',
+      // Opened in one of them alone
+      NODE_OPTIONS: `--inspect-port=127.0.0.1:${inspectPort}`,
       // Other tests on the same cores must not make a door refuse what these ask
       SHED_WHEN_LATE_MS: '10000',
     },
@@ -82,6 +91,16 @@ const balancing = async () => (await fetch(`http://127.0.0.1:${ports.metrics}/me
 /** Whether the balancer takes a node for one that works. */
 const isUp = async (proxy: string, server: string): Promise<boolean> =>
   (await balancing()).includes(`haproxy_server_status{proxy="${proxy}",server="${server}",state="UP"} 1`);
+
+/** Until the balancer gives new clients to all gateways: it may not have seen yet that one is full no more. */
+const untilAllUp = () =>
+  eventually(async () => {
+    for (const name of gateways) expect(await isUp('gateway', name)).toBe(true);
+  }, 10_000);
+
+/** How often the balancer has changed its mind about a gateway's being dead. */
+const deaths = async () =>
+  (await balancing()).match(/^haproxy_server_check_up_down_total\{proxy="gateway",.*$/gm);
 
 /** Sessions with the gateways, as the balancer counts them for its choice. */
 async function balancedSessions(): Promise<number> {
@@ -303,10 +322,45 @@ describe('a full gateway', () => {
   }, 20_000);
 });
 
+describe('a gateway that is busy', () => {
+  test('R1.4 keeps its clients for longer than one that hangs would, and gets no new ones meanwhile', async () => {
+    const { child } = cluster.role('gateway-1');
+    const inspected = await inspect(child.pid ?? 0, inspectPort);
+    await untilAllUp();
+    const before = await deaths();
+    expect(before).toHaveLength(gateways.length);
+    try {
+      await withSockets(
+        () => connectMany(cluster, 12),
+        async (sockets) => {
+          const lost: string[] = [];
+          for (const socket of sockets) socket.on('disconnect', (reason) => lost.push(reason));
+          expect(await connectionsOf('gateway-1')).toBe(4);
+          inspected.occupy(occupiedMs);
+          const since = performance.now();
+          await eventually(async () => expect(await isUp('gateway', 'gateway-1')).toBe(false), occupiedMs);
+          // One that hangs would be left by now
+          const newcomers = await connectMany(cluster, 6);
+          // Answered by nobody but its own process
+          await eventually(async () => expect(await connectionsOf('gateway-1')).toBe(4), 2 * occupiedMs);
+          expect(performance.now() - since).toBeGreaterThan(hangsSeenMs);
+          expect(lost).toEqual([]);
+          expect([...sockets, ...newcomers].every(({ connected }) => connected)).toBe(true);
+          await eventually(async () => expect(await isUp('gateway', 'gateway-1')).toBe(true));
+        },
+      );
+    } finally {
+      inspected.close();
+    }
+    expect(await deaths()).toEqual(before);
+  }, 30_000);
+});
+
 describe('an api that is busy', () => {
   test('R3.3 is not taken for dead when a gateway would be: who presses meanwhile has an answer', async () => {
     const [{ tripId, rider }] = rides;
     const nodes = ['api-1', 'gateway-3'] as const;
+    await untilAllUp();
     for (const node of nodes) cluster.signal(node, 'SIGSTOP');
     try {
       const pressed = request(cluster, 'POST', '/api/v1/sos', {

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Doors } from './clients.ts';
-import { type Backend, startHaproxy } from './haproxy.ts';
+import { startHaproxy } from './haproxy.ts';
 import { startNats } from './nats.ts';
 import { type RoleEnvironment, type RoleProcess, startRole, untilReady } from './process.ts';
 import {
@@ -146,16 +146,18 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     });
     await untilAborted(Promise.all(ready), abort).finally(() => clearInterval(slow));
 
-    const backends = (service: string, url: (role: RoleProcess) => string): Backend[] =>
-      [...roles]
-        .filter(([name]) => runs(options.roles[name] ?? '', service))
-        .map(([name, role]) => ({ name, port: portOf(url(role)) }));
+    const running = (service: string) =>
+      [...roles].filter(([name]) => runs(options.roles[name] ?? '', service));
     const haproxy = await startHaproxy({
       apiPort: ports.api,
       socketPort: ports.socket,
       metricsPort: ports.metrics,
-      apis: backends('api', ({ apiUrl }) => apiUrl),
-      gateways: backends('gateway', ({ socketUrl }) => socketUrl),
+      apis: running('api').map(([name, { apiUrl }]) => ({ name, port: portOf(apiUrl) })),
+      gateways: running('gateway').map(([name, { socketUrl, checkPort }]) => ({
+        name,
+        port: portOf(socketUrl),
+        checkPort,
+      })),
     });
     // Clients hear of the end from their gateways, through it
     stops.splice(-1, 0, () => haproxy.stop());

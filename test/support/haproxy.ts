@@ -17,6 +17,11 @@ export interface Backend {
   port: number;
 }
 
+export interface Gateway extends Backend {
+  /** Where it is asked how it is. */
+  checkPort: number;
+}
+
 export interface HaproxyOptions {
   /** Where the balancer listens, on 127.0.0.1. */
   apiPort: number;
@@ -24,7 +29,7 @@ export interface HaproxyOptions {
   /** Its own metrics, and whether both doors have a node. */
   metricsPort: number;
   apis: readonly Backend[];
-  gateways: readonly Backend[];
+  gateways: readonly Gateway[];
 }
 
 export interface Haproxy {
@@ -32,7 +37,7 @@ export interface Haproxy {
   stop(): Promise<void>;
 }
 
-const servers = (backends: readonly Backend[], how?: (backend: Backend) => string): string =>
+const servers = <B extends Backend>(backends: readonly B[], how?: (backend: B) => string): string =>
   backends.map((each) => `  server ${each.name} 127.0.0.1:${each.port}${how?.(each) ?? ''}`).join('\n');
 
 /** What clients get when no node answers: as from a door. */
@@ -54,9 +59,9 @@ const atOnce = 500;
 
 /**
  * - A node that does not answer two checks is out, and what it still holds is cut, so that its clients go elsewhere: after
- *   1 s when its process is gone; when it hangs, a gateway after 3.5 s and an api after 11 s. A busy one answers no check for seconds
- *   either: requests of an api can wait that long, the sockets of a gateway must not (R1.2). One that says 503 (it drains, or is full) gets
- *   nothing new and keeps what it has.
+ *   1 s when its process is gone; when it is frozen, a gateway after 3.5 s and an api after 11 s. One that says 503 (it drains, is full, or
+ *   has no time) gets nothing new and keeps what it has. A busy api answers no check for seconds; a gateway has a thread for them, since
+ *   to cut the sockets of one that is busy sends all of them to the next (services/gateway/balancer-checks.ts).
  * - Requests wait here for an api that has enough to do; those of alerts have places of their own, and wait for as long as phones do.
  *   Streams of events stay for hours, and take no places.
  * - When no node looks well, all of them are tried: the balancer must not close every door to an SOS.
@@ -143,7 +148,7 @@ backend gateway
   http-request del-header Cookie unless in_session
   retry-on conn-failure empty-response 503
   http-request disable-l7-retry unless METH_GET !in_session
-${servers(gateways, ({ name }) => ` cookie ${name} check`)}
+${servers(gateways, ({ name, checkPort }) => ` cookie ${name} check port ${checkPort}`)}
 
 backend gateway-unchecked
 ${servers(gateways)}

@@ -45,6 +45,8 @@ const compileCacheDir = join('node_modules', '.cache', 'node-compile');
 /** A process of ours, as a user starts it, and where it listens. */
 export interface Application extends Pick<System, 'apiUrl' | 'socketUrl' | 'metricsUrl'> {
   child: ChildProcess;
+  /** Where a gateway answers the balancer. */
+  checkPort: number;
   /** What it has written so far, the last of it. */
   output(): string;
   /** Its exit code, once it has ended. */
@@ -59,6 +61,7 @@ export async function spawnApplication(
   env: Record<string, string> = {},
 ): Promise<Application> {
   const [api, socket, metrics] = [await freePort(), await freePort(), await freePort()];
+  const checks = await freePort();
   const runner = ['node_modules/moleculer/bin/moleculer-runner.mjs', '--config', 'moleculer.config.ts'];
   const child = spawnTied(
     process.execPath,
@@ -80,6 +83,7 @@ export async function spawnApplication(
         API_PORT: String(api),
         SOCKET_PORT: String(socket),
         METRICS_PORT: String(metrics),
+        GATEWAY_CHECK_PORT: String(checks),
         ...env,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -93,6 +97,7 @@ export async function spawnApplication(
     apiUrl: `http://127.0.0.1:${env.API_PORT ?? api}`,
     socketUrl: `http://127.0.0.1:${socket}`,
     metricsUrl: `http://127.0.0.1:${metrics}`,
+    checkPort: checks,
     output: () => output,
     exited: once(child, 'exit').then(([code]) => code as number | null),
   };

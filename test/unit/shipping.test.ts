@@ -57,9 +57,12 @@ const environment = (value: (name: string) => string | undefined) =>
       text.replace(/\$\{(\w+)(?::[-?]([^}]*))?\}/g, (_, name: string, other = '') => value(name) ?? other),
     ]),
   );
-const [apiPort, socketPort, metricsPort] = ['API_PORT', 'SOCKET_PORT', 'METRICS_PORT'].map(
-  (key) => configKeys().find((each) => each.key === key)?.production,
-);
+const [apiPort, socketPort, checkPort, metricsPort] = [
+  'API_PORT',
+  'SOCKET_PORT',
+  'GATEWAY_CHECK_PORT',
+  'METRICS_PORT',
+].map((key) => configKeys().find((each) => each.key === key)?.production);
 
 /** Runs a program; never rejects. */
 const run = (args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) =>
@@ -95,7 +98,7 @@ describe('the image', () => {
     );
     expect(last('ENV')).toBe('NODE_ENV=production');
     expect(last('STOPSIGNAL')).toBe('SIGTERM');
-    expect(last('EXPOSE').split(' ')).toEqual([apiPort, socketPort, metricsPort]);
+    expect(last('EXPOSE').split(' ')).toEqual([apiPort, socketPort, checkPort, metricsPort]);
   });
 
   test('runs what npm start runs, without npm or a shell before it', () => {
@@ -251,13 +254,13 @@ describe('compose.yaml', () => {
     }
   });
 
-  test('publishes the two doors and nothing else, to this machine unless told otherwise', () => {
+  test('publishes the two doors, with where a gateway answers the balancer, and nothing else, to this machine unless told otherwise', () => {
     const published = [...services].flatMap(([name, block]) =>
-      [...block.matchAll(/^ports: \['(.*)'\]$/gm)].map(([, port]) => `${name} ${port}`),
+      [...block.matchAll(/^ports: \['(.*)'\]$/gm)].map(([, ports]) => `${name} ${ports}`),
     );
     expect(published).toEqual([
       `api \${BIND_ADDRESS:-127.0.0.1}:${apiPort}:${apiPort}`,
-      `gateway \${BIND_ADDRESS:-127.0.0.1}:${socketPort}:${socketPort}`,
+      `gateway ${[socketPort, checkPort].map((port) => `\${BIND_ADDRESS:-127.0.0.1}:${port}:${port}`).join("', '")}`,
     ]);
     expect(read('compose.yaml').match(/ports:/g)).toHaveLength(2);
     expect(compose.get('networks')).toContain('stores: { internal: true }');

@@ -7,8 +7,6 @@ import { comeBackAfterMs, type LeanSocket, openLean } from './lean-socket.ts';
 
 export interface CrowdOrder {
   url: string;
-  /** The address of this machine that they come from. */
-  from: string;
   /** Of a session each. */
   tokens: string[];
   /** The trips that they watch, by turns; none: they are only connected. */
@@ -70,7 +68,7 @@ class Crowd {
   }
 
   #open(n: number, tries: number, onFirst: () => void): void {
-    const { url, from, tokens, tripIds } = this.#order;
+    const { url, tokens, tripIds } = this.#order;
     let socket: LeanSocket | undefined;
     const failed = (why: string) => {
       clearTimeout(late);
@@ -94,7 +92,6 @@ class Crowd {
     };
     socket = openLean({
       url,
-      from,
       auth: { token: tokens[n] },
       onEnd: failed,
       onConnect: () => {

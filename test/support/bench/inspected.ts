@@ -16,6 +16,8 @@ export interface Memory {
 export interface Inspected {
   /** After all garbage was collected. */
   memory(): Promise<Memory>;
+  /** Its event loop does nothing else for so long, ms. Does not wait for it. */
+  occupy(ms: number): void;
   close(): void;
 }
 
@@ -49,10 +51,12 @@ export async function inspect(pid: number, port: number): Promise<Inspected> {
     answers.delete(id);
   });
   let next = 0;
+  const send = (method: string, params: object = {}) =>
+    socket.send(JSON.stringify({ id: ++next, method, params }));
   const ask = (method: string) =>
     new Promise<Record<string, number>>((resolve) => {
-      answers.set(++next, resolve);
-      socket.send(JSON.stringify({ id: next, method }));
+      send(method);
+      answers.set(next, resolve);
     });
   return {
     async memory() {
@@ -61,6 +65,10 @@ export async function inspect(pid: number, port: number): Promise<Inspected> {
       const { usedSize = Number.NaN, backingStorageSize = 0 } = await ask('Runtime.getHeapUsage');
       return { heap: usedSize + backingStorageSize, resident: await statusBytes(pid, 'VmRSS') };
     },
+    occupy: (ms) =>
+      send('Runtime.evaluate', {
+        expression: `for (const until = performance.now() + ${ms}; performance.now() < until; );`,
+      }),
     close: () => socket.close(),
   };
 }

@@ -7,8 +7,6 @@ import { connect, type Socket } from 'node:net';
 
 export interface LeanOptions {
   url: string;
-  /** The address of this machine that it comes from; a port is a connection's own for each of them. */
-  from?: string;
   auth: object;
   /** Let in by the server. */
   onConnect: () => void;
@@ -60,14 +58,9 @@ export function serverFrame(bytes: Buffer): { opcode: number; payload: Buffer; r
 export const comeBackAfterMs = (failures: number, random: number): number =>
   Math.min(5000, 1000 * 2 ** failures * (0.5 + random));
 
-export function openLean({ url, from, auth, onConnect, onEnd, onEvent }: LeanOptions): LeanSocket {
+export function openLean({ url, auth, onConnect, onEnd, onEvent }: LeanOptions): LeanSocket {
   const { hostname, port } = new URL(url);
-  const tcp: Socket = connect({
-    host: hostname,
-    port: Number(port),
-    noDelay: true,
-    ...(from ? { localAddress: from } : {}),
-  });
+  const tcp: Socket = connect({ host: hostname, port: Number(port), noDelay: true });
   const key = randomBytes(16).toString('base64');
   const asked = new Map<number, (answer: unknown) => void>();
   let nextId = 0;

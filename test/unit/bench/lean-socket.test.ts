@@ -71,7 +71,6 @@ describe('with a real server', () => {
     new Promise<LeanSocket>((resolve) => {
       const socket = openLean({
         url,
-        from: '127.0.0.2',
         auth: { token: 'good' },
         onConnect: () => resolve(socket),
         onEnd,
@@ -99,7 +98,6 @@ describe('with a real server', () => {
     await eventually(() => expect(heard).toEqual([['told', long]]));
     await eventually(() => expect(pongs).toBeGreaterThan(2));
     expect(ended).toBe('');
-    expect(conn?.remoteAddress).toContain('127.0.0.2');
   });
 
   test('it says why it was refused, and that its connection was cut', async () => {
