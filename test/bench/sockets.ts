@@ -1,7 +1,8 @@
 /**
  * R1.1, R1.2: what a connection costs a gateway, how fast they come, and how soon all are back, in their rooms, when a gateway
- * is killed. Real role processes; the clients are lean ones in processes of their own. Baseline: Socket.IO as it comes.
+ * is killed, and what an SOS takes meanwhile. Real role processes; the clients are lean ones in processes of their own. Baseline: Socket.IO as it comes.
  */
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -13,8 +14,9 @@ import type { CrowdOrder, CrowdState } from '../support/bench/crowd.ts';
 import { inspect, statusBytes } from '../support/bench/inspected.ts';
 import { processCpuMs } from '../support/bench/machine.ts';
 import { atMost, type Bench, type Figures } from '../support/bench/result.ts';
+import { quantile } from '../support/bench/sos-load.ts';
 import { makeBroker } from '../support/broker.ts';
-import { activeTrip } from '../support/clients.ts';
+import { activeTrip, aracaju, connectSocket, type Doors, request, type User } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
 import { startHaproxy } from '../support/haproxy.ts';
 import { startNats } from '../support/nats.ts';
@@ -170,6 +172,42 @@ interface Return {
   cut: number;
   /** That did not come back. */
   lost: number;
+  /** SOS meanwhile, at the gateway that is left and at the api. */
+  presses: Presses;
+}
+
+/** How long presses took until they were accepted, ms, and how many were not. */
+interface Presses {
+  socketMs: number[];
+  restMs: number[];
+  failed: number;
+}
+
+/** Riders who press SOS, fifty times a second together, half on their sockets to `gateway` and half by REST, until `over`. */
+async function press(gateway: Doors, riders: readonly User[], over: AbortSignal): Promise<Presses> {
+  const sockets = await Promise.all(riders.map(({ token }) => connectSocket(gateway, token)));
+  const presses: Presses = { socketMs: [], restMs: [], failed: 0 };
+  const location = { ...aracaju, accuracy: 8 };
+  const underWay: Promise<void>[] = [];
+  const timed = async (times: number[], pressed: Promise<boolean>) => {
+    const began = performance.now();
+    if (await pressed.catch(() => false)) times.push(performance.now() - began);
+    else presses.failed++;
+  };
+  for (let n = 0; !over.aborted; n++) {
+    const [socket, rider] = [sockets[n % sockets.length], riders[n % riders.length]];
+    if (!socket || !rider) throw new Error('Nobody is there to press');
+    const onSocket = async () =>
+      (await socket.timeout(30_000).emitWithAck('sos:trigger', { key: randomUUID(), location })).ok;
+    const byRest = async () =>
+      (await request(gateway, 'POST', '/api/v1/sos', { token: rider.token, body: { location } })).status ===
+      202;
+    underWay.push(timed(presses.socketMs, onSocket()), timed(presses.restMs, byRest()));
+    await pause(40, undefined, { signal: over }).catch(() => undefined);
+  }
+  await Promise.all(underWay);
+  for (const socket of sockets) socket.close();
+  return presses;
 }
 
 /** Watchers through a balancer on two gateways, one of which is killed: how soon all of them are in their rooms again. */
@@ -179,8 +217,9 @@ async function kill(
   tokens: string[],
 ): Promise<Return> {
   const goes = others[name];
-  const tripIds: string[] = [];
-  for (let n = 0; n < rides; n++) tripIds.push((await activeTrip(data)).tripId);
+  const trips: Awaited<ReturnType<typeof activeTrip>>[] = [];
+  for (let n = 0; n < rides; n++) trips.push(await activeTrip(data));
+  const tripIds = trips.map(({ tripId }) => tripId);
   const ports = { apiPort: await freePort(), socketPort: await freePort(), metricsPort: await freePort() };
   const haproxy = await startHaproxy({
     ...ports,
@@ -195,13 +234,21 @@ async function kill(
   try {
     await watchers.untilThere(120_000);
     const moved = await connectionsOf(goes);
+    const over = new AbortController();
     const killedAt = Date.now();
     await goes.kill();
+    const pressing = press(
+      { apiUrl: data.apiUrl, socketUrl: stays.socketUrl },
+      trips.map(({ rider }) => rider),
+      over.signal,
+    );
     const back = await watchers.untilThere(60_000, moved).catch(() => watchers.state());
+    over.abort();
+    const presses = await pressing;
     const lost = tokens.length - back.there;
     const ended = Object.values(back.ended).reduce((sum, each) => sum + each, 0);
     const backAfterMs = lost === 0 ? back.lastCameAt - killedAt : Number.NaN;
-    return { watchers: tokens.length, moved, backAfterMs, cut: ended - moved, lost };
+    return { watchers: tokens.length, moved, backAfterMs, cut: ended - moved, lost, presses };
   } finally {
     await watchers.leave();
     await haproxy.stop();
@@ -260,7 +307,7 @@ const bench: Bench = async ({ quick }) => {
     const fullMb = isFull ? peakMb : emptyMb + (fullNode * eachKb) / kb;
     return {
       name: 'sockets',
-      lost: count - connections + few.lost + many.lost,
+      lost: count - connections + few.lost + many.lost + few.presses.failed + many.presses.failed,
       doubled: 0,
       figures: {
         ...ours,
@@ -272,6 +319,11 @@ const bench: Bench = async ({ quick }) => {
         crowdMovedByKill: many.moved,
         crowdBackAfterKillMs: many.backAfterMs,
         crowdCut: many.cut,
+        crowdSosPresses: many.presses.socketMs.length + many.presses.restMs.length,
+        crowdSosSocketP50Ms: quantile(many.presses.socketMs, 0.5),
+        crowdSosSocketP99Ms: quantile(many.presses.socketMs, 0.99),
+        crowdSosRestP50Ms: quantile(many.presses.restMs, 0.5),
+        crowdSosRestP99Ms: quantile(many.presses.restMs, 0.99),
       },
       baseline: plain,
       ratio: { eachKb: (plain['eachKb'] ?? Number.NaN) / eachKb },
@@ -279,6 +331,12 @@ const bench: Bench = async ({ quick }) => {
         atMost('R1.1', 'memory of an idle connection, KB', eachKb, 25),
         atMost('R1.1', `memory of a gateway with ${fullNode} connections, MB`, fullMb, 600),
         atMost('R1.2', 'until all are in their rooms again after a kill, ms', few.backAfterMs, 5000),
+        atMost(
+          'R3.3',
+          'an SOS while they come back, p99, ms',
+          quantile([...many.presses.socketMs, ...many.presses.restMs], 0.99),
+          500,
+        ),
         atMost('R1.4', 'connections that the return of so many cut, and tries that failed', many.cut, 0),
       ],
       notes: [
@@ -286,7 +344,7 @@ const bench: Bench = async ({ quick }) => {
         isFull
           ? `fullNodeMb is peakMb: the ${fullNode} were there.`
           : `fullNodeMb is arithmetic: emptyMb + ${fullNode} × eachKb; ${count} were there.`,
-        `After the kill the one gateway that is left takes all ${few.moved}, at the same time as the clients' own pauses of 0.5 to 1.5 s (Socket.IO's); servers, balancer and clients share this machine. crowd…: the same with as many as the balancer has files for, where what counts is that their return does not bring down the gateway that is left.`,
+        `After the kill the one gateway that is left takes all ${few.moved}, at the same time as the clients' own pauses of 0.5 to 1.5 s (Socket.IO's); servers, balancer and clients share this machine. crowd…: the same with as many as the balancer has files for, where what counts is that their return does not bring down the gateway that is left. crowdSos…: until an SOS is accepted meanwhile, 25 a second on sockets of the gateway that is left and 25 by REST.`,
       ],
     };
   } finally {
