@@ -17,6 +17,7 @@ import { inFlight } from './lib/middlewares/in-flight.ts';
 import { permissionsMiddleware } from './lib/middlewares/permissions.ts';
 import { secretFilesMiddleware } from './lib/middlewares/secret-files.ts';
 import { loosenNats, natsOptions, untilOthersHeard } from './lib/nats-link.ts';
+import { heedNoResponders } from './lib/no-responders.ts';
 import { startStandins } from './lib/standins/index.ts';
 import { welcome } from './lib/welcome.ts';
 
@@ -27,6 +28,7 @@ const lifecycle = (config: Config): Middleware => ({
     setBrokerConfig(broker, config);
     loosenNats(broker);
     guardPackets(broker);
+    heedNoResponders(broker);
     drainFirst(broker);
     healthOf(broker).add('broker', async () => {
       // Alone in its process a broker has no transit

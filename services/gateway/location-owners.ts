@@ -5,7 +5,7 @@
 import type { Reported } from '../../contracts/location.ts';
 import { shardCount, shardOf } from '../../lib/location-keys.ts';
 
-/** A node that did not take a batch is passed over for so long, ms: the broker knows by then that one is gone (4 to 8 s). */
+/** A node that did not take a batch is passed over for so long, ms: the broker knows by then that one hangs (4 to 8 s). */
 const passedOverMs = 10_000;
 
 /** FNV-1a with the last steps of MurmurHash3: names that differ in one character must rank differently. */

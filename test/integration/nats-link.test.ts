@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { Encoder } from 'cbor-x';
@@ -184,6 +186,147 @@ describe('NATS is away', () => {
     },
     20_000,
   );
+});
+
+describe('a node whose connection is lost', () => {
+  let line: Line | undefined;
+  afterEach(async () => {
+    await line?.cut();
+    line = undefined;
+    held = Promise.resolve();
+  });
+
+  /** A line to NATS that can be cut, as a process that dies cuts its own. */
+  interface Line {
+    url: string;
+    cut(): Promise<void>;
+    mend(): Promise<void>;
+  }
+
+  async function lineTo(url: string): Promise<Line> {
+    const { hostname, port } = new URL(url);
+    const sockets = new Set<Socket>();
+    const relay = createServer((near) => {
+      const far = connectTcp(Number(port), hostname);
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        sockets.add(one);
+        one.on('error', () => undefined);
+        one.on('close', () => other.destroy());
+        one.pipe(other);
+      }
+    });
+    const listen = (on: number) => once(relay.listen(on, '127.0.0.1'), 'listening');
+    await listen(0);
+    const { port: own } = relay.address() as AddressInfo;
+    return {
+      url: `nats://127.0.0.1:${own}`,
+      async cut() {
+        if (!relay.listening) return;
+        const closed = once(relay, 'close');
+        relay.close();
+        for (const socket of sockets) socket.destroy();
+        sockets.clear();
+        await closed;
+      },
+      mend: async () => void (await listen(own)),
+    };
+  }
+
+  /** `left` calls `right`, whose line it is. */
+  async function twoNodesOnALine() {
+    nats = await startNats();
+    line = await lineTo(nats.url);
+    const [left, right] = [
+      makeBroker('left', { NATS_URL: nats.url }),
+      makeBroker('right', { NATS_URL: line.url }),
+    ];
+    right.createService(answering('location'));
+    brokers.push(left, right);
+    await Promise.all(brokers.map((broker) => broker.start()));
+    // No time of the caller's ends before that of the test
+    const flush = () => codeOf(left.call('location.flush', {}, { timeout: 60_000 }));
+    await eventually(async () => expect(await flush()).toBe('ok'));
+    const { promise, resolve: release } = Promise.withResolvers<void>();
+    held = promise;
+    begun = 0;
+    const answer = flush();
+    await eventually(() => expect(begun).toBe(1));
+    await line.cut();
+    await eventually(async () => expect(await brokerCheck(right)).toBe('unreachable'));
+    return { line, flush, answer, release, left };
+  }
+
+  test('+ gets no call: each goes to another node at once, whatever it does', async () => {
+    nats = await startNats();
+    line = await lineTo(nats.url);
+    const [caller, first, second] = [
+      makeBroker('caller', { NATS_URL: nats.url }),
+      makeBroker('first', { NATS_URL: line.url }),
+      makeBroker('second', { NATS_URL: nats.url }),
+    ];
+    brokers.push(caller, first, second);
+    for (const broker of [first, second]) broker.createService(answering('accounts'));
+    await Promise.all(brokers.map((broker) => broker.start()));
+    const nodes = () => caller.registry.getActionEndpoints('accounts.logout')?.endpoints;
+    await eventually(() => expect(nodes()).toHaveLength(2));
+    begun = 0;
+    await line.cut();
+    await eventually(async () => expect(await brokerCheck(first)).toBe('unreachable'));
+    const logout = () => codeOf(caller.call('accounts.logout', {}, { timeout: 60_000 }));
+    expect(new Set(await Promise.all(Array.from({ length: 40 }, logout)))).toEqual(new Set(['ok']));
+    expect(begun).toBe(40);
+    expect(nodes()).toHaveLength(1);
+    await line.mend();
+    await eventually(() => expect(nodes()).toHaveLength(2), 10_000);
+  }, 30_000);
+
+  test('+ gets no event that another node of its group can take', async () => {
+    nats = await startNats();
+    line = await lineTo(nats.url);
+    const [caller, first, second] = [
+      makeBroker('caller', { NATS_URL: nats.url }),
+      makeBroker('first', { NATS_URL: line.url }),
+      makeBroker('second', { NATS_URL: nats.url }),
+    ];
+    brokers.push(caller, first, second);
+    const heard: string[] = [];
+    for (const broker of [first, second])
+      broker.createService({
+        name: 'notify',
+        events: {
+          'contacts.changed': (ctx: { params: { userId: string } }) => void heard.push(ctx.params.userId),
+        },
+      });
+    await Promise.all(brokers.map((broker) => broker.start()));
+    const nodes = () =>
+      caller.registry.getEventList({ onlyAvailable: true }).filter(({ name }) => name === 'contacts.changed');
+    await eventually(() => expect(nodes()[0]).toMatchObject({ count: 2 }));
+    await line.cut();
+    await eventually(async () => expect(await brokerCheck(first)).toBe('unreachable'));
+    const users = Array.from({ length: 40 }, (_, n) => `usr_${n}`);
+    for (const userId of users) await caller.emit('contacts.changed', { userId });
+    await eventually(() => expect(heard.toSorted()).toEqual(users.toSorted()));
+  }, 30_000);
+
+  test('tells its caller what it was working on, when it is back in time', async () => {
+    const { flush, answer, release, left } = await twoNodesOnALine();
+    // There is no other node that could be asked
+    expect(await flush()).toBe('UNAVAILABLE');
+    await line?.mend();
+    await eventually(() => expect(left.registry.nodes.get('right')?.available).toBe(true), 10_000);
+    release();
+    expect(await answer).toBe('ok');
+  }, 30_000);
+
+  test('owes nobody an answer when it does not come back', async () => {
+    const { flush, answer, release } = await twoNodesOnALine();
+    expect(await flush()).toBe('UNAVAILABLE');
+    expect(await answer).toBe('UNAVAILABLE');
+    release();
+  }, 30_000);
 });
 
 describe('garbage on NATS', () => {
