@@ -10,6 +10,7 @@ import { type Config, ConfigError, loadConfig } from './lib/config.ts';
 import { AppContext } from './lib/context.ts';
 import { errorStatus, neverBegan } from './lib/errors.ts';
 import { healthOf } from './lib/health.ts';
+import { HeardRoundRobin } from './lib/heard-nodes.ts';
 import { loggerOptions } from './lib/logger.ts';
 import { metricsOptions } from './lib/metrics.ts';
 import { contractsMiddleware, mayRepeat } from './lib/middlewares/contracts.ts';
@@ -109,7 +110,7 @@ export function brokerOptions(config: Config, middlewares: Middleware[] = []): B
     // A killed node is noticed in under 5 s. At 2 s of timeout a saturated machine flaps
     heartbeatInterval: 1,
     heartbeatTimeout: 4,
-    registry: { strategy: 'RoundRobin', preferLocal: true },
+    registry: { strategy: HeardRoundRobin, preferLocal: true },
     // Beyond it a loop of calls is a bug
     maxCallLevel: 20,
     metrics: metricsOptions(),

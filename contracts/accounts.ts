@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isoTime, mayRefuse, noParams, nothing, role, userId } from './common.ts';
+import { isoTime, mayRefuse, noParams, nothing, readAgainMs, role, userId } from './common.ts';
 
 /** As typed by a person; accounts turns it into E.164 (`PHONE_INVALID` where it cannot). */
 const phone = z.string().trim().min(4).max(32).describe('With its country code');
@@ -101,7 +101,12 @@ export const accounts = {
       params: noParams,
       result: nothing,
     },
-    me: { summary: 'The account of whoever calls.', params: noParams, result: profile },
+    me: {
+      summary: 'The account of whoever calls.',
+      params: noParams,
+      result: profile,
+      repeatAfterMs: readAgainMs,
+    },
     updateMe: {
       summary: 'Changes the name, the email address, or both. Null takes the address away.',
       params: z
@@ -141,11 +146,16 @@ export const accounts = {
       result: profile,
     },
     /** Whom to tell when the user is in danger; from the cache. */
-    emergencyContacts: { params: z.object({ userId }), result: z.object({ contacts: z.array(contact) }) },
+    emergencyContacts: {
+      params: z.object({ userId }),
+      result: z.object({ contacts: z.array(contact) }),
+      repeatAfterMs: readAgainMs,
+    },
     /** How to reach these users; whoever does not exist is left out. */
     recipients: {
       params: z.object({ userIds: z.array(userId).min(1).max(1000) }),
       result: z.object({ recipients: z.array(recipient) }),
+      repeatAfterMs: readAgainMs,
     },
     /** The push service does not know this installation any more; a newer token stays. */
     dropPushToken: { params: z.object({ userId, token: z.string() }), result: nothing },
@@ -159,9 +169,14 @@ export const accounts = {
         duressPin: z.string().nullable(),
         language: preferences.shape.language,
       }),
+      repeatAfterMs: readAgainMs,
     },
     /** May this driver accept trips, as far as documents go? */
-    driverStatus: { params: z.object({ userId }), result: z.object({ verified: z.boolean() }) },
+    driverStatus: {
+      params: z.object({ userId }),
+      result: z.object({ verified: z.boolean() }),
+      repeatAfterMs: readAgainMs,
+    },
   },
   events: {
     /** Sessions ended: one (`sessionId`) or all. Gateways cut the sockets. */

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isoTime } from './common.ts';
+import { isoTime, readAgainMs } from './common.ts';
 import { deliveredEvent, feedCursor } from './feed.ts';
 
 export const admin = {
@@ -20,6 +20,7 @@ export const admin = {
           .boolean()
           .describe('True when some events after `after` are no longer kept: these are the oldest that are'),
       }),
+      repeatAfterMs: readAgainMs,
     },
   },
   events: {},

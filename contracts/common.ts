@@ -31,5 +31,8 @@ export const mayRefuse = (...codes: ErrorCode[]): ErrorCode[] => codes;
 
 /** An action without a result. */
 export const nothing = z.null();
+
+/** `repeatAfterMs` of what is read from the database: whoever waits for that in vain has an answer after 2.5 s (mixins/mongo.ts). */
+export const readAgainMs = 2700;
 /** An action without parameters. */
 export const noParams = z.object({});

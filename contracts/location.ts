@@ -73,6 +73,7 @@ export const location = {
           z.object({ tripId, lat: z.number(), lng: z.number(), distanceM: z.number().describe('Metres') }),
         ),
       }),
+      repeatAfterMs,
     },
     backlog: {
       summary: 'An offline backlog of the driver. Answered once it is stored: what is accepted is kept.',

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { epochMs, isoTime, mayRefuse, nothing, userId } from './common.ts';
+import { epochMs, isoTime, mayRefuse, nothing, readAgainMs, userId } from './common.ts';
 
 /** What carries a message to a person. */
 export const channel = z.enum(['push', 'whatsapp', 'sms', 'email']);
@@ -153,6 +153,7 @@ export const notifyLog = {
       errors: mayRefuse('NOTIFICATION_NOT_FOUND'),
       params: z.object({ id: notificationId }),
       result: loggedNotification,
+      repeatAfterMs: readAgainMs,
     },
   },
   events: {},

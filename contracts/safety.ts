@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { epochMs, mayRefuse, nothing, tripId, userId } from './common.ts';
+import { epochMs, mayRefuse, nothing, readAgainMs, tripId, userId } from './common.ts';
 
 /** What may be wrong with a trip. */
 export const safetyKind = z.enum(['long-stop', 'route-deviation', 'overdue', 'signal-lost']);
@@ -33,6 +33,7 @@ export const safety = {
     open: {
       params: z.object({ tripId }),
       result: z.object({ checks: z.array(safetyCheck) }),
+      repeatAfterMs: readAgainMs,
     },
   },
   events: {

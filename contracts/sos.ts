@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { epochMs, isoTime, latLng, mayRefuse, nothing, tripId, userId } from './common.ts';
+import { epochMs, isoTime, latLng, mayRefuse, nothing, readAgainMs, tripId, userId } from './common.ts';
 
 export const alertId = z.string().regex(/^[\w-]{1,64}$/, 'must be an id');
 
@@ -178,7 +178,11 @@ export const sos = {
 export const sosWorker = {
   actions: {
     /** An ended alert that the SOS Redis has forgotten, from the database; null when it is not there. */
-    archived: { params: z.object({ id: alertId }), result: adminAlert.nullable() },
+    archived: {
+      params: z.object({ id: alertId }),
+      result: adminAlert.nullable(),
+      repeatAfterMs: readAgainMs,
+    },
     /** Looks for alerts that nobody has processed; for operations. Runs by itself every second. */
     sweep: { params: z.object({}), result: nothing },
   },

@@ -1,5 +1,15 @@
 import { z } from 'zod';
-import { bookingId, epochMs, isoTime, latLng, mayRefuse, nothing, tripId, userId } from './common.ts';
+import {
+  bookingId,
+  epochMs,
+  isoTime,
+  latLng,
+  mayRefuse,
+  nothing,
+  readAgainMs,
+  tripId,
+  userId,
+} from './common.ts';
 
 /** `requested` is a booking that nobody has accepted yet. */
 export const tripStatus = z.enum(['requested', 'scheduled', 'active', 'ended', 'cancelled']);
@@ -98,12 +108,14 @@ export const trips = {
       result: z.object({
         bookings: z.array(booking.extend({ distanceM: z.number().describe('Metres, to the pickup') })),
       }),
+      repeatAfterMs: readAgainMs,
     },
     getBooking: {
       summary: 'A booking, for its rider, for drivers while nobody has taken it, and for admins.',
       errors: mayRefuse('BOOKING_NOT_FOUND', 'TRIP_FORBIDDEN'),
       params: z.object({ id: bookingId }),
       result: booking,
+      repeatAfterMs: readAgainMs,
     },
     cancelBooking: {
       summary: 'Withdraws a booking that nobody has taken yet; after that, cancel its trip.',
@@ -140,6 +152,7 @@ export const trips = {
       errors: mayRefuse('TRIP_NOT_FOUND', 'TRIP_FORBIDDEN'),
       params: byId,
       result: trip,
+      repeatAfterMs: readAgainMs,
     },
     list: {
       summary: 'The trips of whoever calls; all trips for admins.',
@@ -152,6 +165,7 @@ export const trips = {
         trips: z.array(trip),
         next: tripId.nullable().describe('Pass it as `after`; null on the last page'),
       }),
+      repeatAfterMs: readAgainMs,
     },
     share: {
       summary: 'A link that shows the live trip to whoever has it, without a login; for the rider.',
@@ -179,6 +193,7 @@ export const trips = {
       result: z.object({
         shares: z.array(z.object({ id: shareId, createdAt: isoTime, expiresAt: isoTime })),
       }),
+      repeatAfterMs: readAgainMs,
     },
     unshare: {
       summary: 'Revokes a link, by its token or its id: who watches is cut off.',
@@ -190,11 +205,13 @@ export const trips = {
     status: {
       params: byId,
       result: z.object({ status: tripStatus, at: epochMs.describe('Since when; now, before its start') }),
+      repeatAfterMs: readAgainMs,
     },
     /** The plans of those of these trips that are under way. */
     plans: {
       params: z.object({ ids: z.array(tripId).min(1).max(500) }),
       result: z.object({ plans: z.array(tripPlan) }),
+      repeatAfterMs: readAgainMs,
     },
     /**
      * May the caller watch or drive this trip? Answers with who is on it, else refuses with
@@ -203,6 +220,7 @@ export const trips = {
     authorize: {
       params: z.object({ id: tripId, as: z.enum(['watch', 'drive']) }),
       result: trip,
+      repeatAfterMs: readAgainMs,
     },
   },
   events: {
