@@ -301,6 +301,33 @@ describe('a full gateway', () => {
     );
   }, 20_000);
 
+  test('R1.1 with every gateway full a polling client stays with its own', async () => {
+    await withSockets(
+      async () => {
+        expect(await arriveMany(12)).toEqual([]);
+        const rest = (await allConnections()).map((count) => mostEach - count);
+        await Promise.all(gateways.map((name, n) => connectMany(at(name), rest[n] ?? 0)));
+        return open.slice(0, 12);
+      },
+      async (arrived) => {
+        const polling = arrived.filter(({ io: { opts } }) => opts.transports?.[0] === 'polling');
+        expect(polling).toHaveLength(6);
+        const lost: string[] = [];
+        for (const socket of polling) socket.on('disconnect', (reason) => lost.push(reason));
+        // The balancer has nobody left for new clients
+        await eventually(async () => {
+          for (const name of gateways) expect(await isUp('gateway', name)).toBe(false);
+        });
+        for (let n = 0; n < 3; n++)
+          for (const socket of polling) {
+            const joined = socket.timeout(2000).emitWithAck('trip:join', { tripId: rides[0].tripId });
+            expect(await joined).toMatchObject({ ok: true });
+          }
+        expect(lost).toEqual([]);
+      },
+    );
+  }, 20_000);
+
   test('R1.1 with every gateway full an SOS gets through: by an open socket, and by REST for who is refused', async () => {
     const [{ tripId, rider }, other] = rides;
     await withSockets(

@@ -54,6 +54,12 @@ const retryReads = `\
   retry-on conn-failure empty-response
   http-request disable-l7-retry unless METH_GET`;
 
+/** Who polls stays with whom it has a session with. */
+const sticky = `\
+  cookie NODE insert indirect nocache httponly
+  acl in_session url_param(sid) -m found
+  http-request del-header Cookie unless in_session`;
+
 /** Requests that an api works on at once, of alerts and of all else: more would only keep its checks waiting, and it be cut as dead. */
 const atOnce = 500;
 
@@ -64,7 +70,7 @@ const atOnce = 500;
  *   to cut the sockets of one that is busy sends all of them to the next (services/gateway/balancer-checks.ts).
  * - Requests wait here for an api that has enough to do; those of alerts have places of their own, and wait for as long as phones do.
  *   Streams of events stay for hours, and take no places.
- * - When no node looks well, all of them are tried: the balancer must not close every door to an SOS.
+ * - When no node looks well, or all are full or busy, all of them are tried: the balancer must not close every door to an SOS.
  * - What a node refuses (503) or drops is tried on another, if trying twice does no harm: new connections, reads.
  * - Clients are not told how long a node keeps its connections (`Keep-Alive`): they are not theirs.
  * - A polling client stays on its node by a cookie; it counts only where there is a session, so that each new connection
@@ -143,15 +149,15 @@ backend gateway
   default-server inter 300ms fastinter 100ms
   http-check send meth GET uri /vacancy
   http-check expect error-status L7OKC status 200-299
-  cookie NODE insert indirect nocache httponly
-  acl in_session url_param(sid) -m found
-  http-request del-header Cookie unless in_session
+${sticky}
   retry-on conn-failure empty-response 503
   http-request disable-l7-retry unless METH_GET !in_session
 ${servers(gateways, ({ name, checkPort }) => ` cookie ${name} check port ${checkPort}`)}
 
 backend gateway-unchecked
-${servers(gateways)}
+  balance leastconn
+${sticky}
+${servers(gateways, ({ name }) => ` cookie ${name}`)}
 `;
 
 /** Starts it; resolves when it takes connections. Rejects, leaving nothing, with what it says when it does not. */
