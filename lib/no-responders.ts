@@ -41,7 +41,7 @@ interface SendMeta {
 
 /** To be called when the broker has been made and before it starts. Does nothing for a broker alone in its process. */
 export function heedNoResponders(broker: ServiceBroker): void {
-  const { transit, registry, nodeID, logger } = broker;
+  const { transit, registry, nodeID, logger, metrics } = broker;
   if (!transit) return;
   const tx = transit.tx as unknown as Inside;
   const pending = transit.pendingRequests as unknown as Map<string, Pending>;
@@ -58,6 +58,14 @@ export function heedNoResponders(broker: ServiceBroker): void {
   let eventCount = 0;
   /** A node that is silent for so long is dead for Moleculer as well, ms. */
   const backWithinMs = (broker.options.heartbeatTimeout ?? 0) * 1000;
+
+  metrics.register({
+    type: 'counter',
+    name: 'broker.undelivered.total',
+    labelNames: ['type'],
+    description:
+      'Requests (REQ) and events (EVENT) that were sent to a node which had gone, and went elsewhere if there was one',
+  });
 
   transit.removePendingRequestByNodeID = (id) => {
     if (id !== spared) giveUp(id);
@@ -81,12 +89,14 @@ export function heedNoResponders(broker: ServiceBroker): void {
     const goneId = event?.target ?? request?.nodeID;
     if (goneId !== undefined && !isAway(goneId)) forget(goneId);
     if (request) {
+      metrics.increment('broker.undelivered.total', { type: 'REQ' });
       pending.delete(id);
       request.reject(
         new Errors.ServiceNotAvailableError({ action: request.action.name, nodeID: request.nodeID }),
       );
     }
     if (!event) return;
+    metrics.increment('broker.undelivered.total', { type: 'EVENT' });
     events.delete(id);
     const { event: name, data, groups = [], broadcast, meta } = event.sent;
     // What each node gets is not for another

@@ -1,6 +1,7 @@
 /**
  * What becomes of messages after they were taken, and how our webhooks hear of it: sent after half of `afterMs`, delivered
- * after all of it. Callbacks go astray by script. One that is not answered with 2xx is tried twice more within seconds, where
+ * after all of it. Of a message one callback waits for the first answer to the one before, and so comes behind it: they go
+ * astray by script alone. One that is not answered with 2xx is tried twice more within seconds, where
  * the real ones try for hours (Meta for days, SNS for an hour, SendGrid for a day; Twilio not at all).
  */
 import { createHttpClient, trimSlashes } from '../providers/http.ts';
@@ -32,6 +33,9 @@ export class Deliveries {
   readonly #options: DeliveriesOptions;
   readonly #client = createHttpClient();
   readonly #posts = new Set<AbortController>();
+  /** When the next callback of a message may be sent. */
+  readonly #turns = new WeakMap<Taken, Promise<unknown>>();
+  #isStopped = false;
   #base: string | undefined;
 
   constructor(options: DeliveriesOptions) {
@@ -64,6 +68,7 @@ export class Deliveries {
 
   /** Ends the callbacks that are under way. */
   stop(): void {
+    this.#isStopped = true;
     for (const post of this.#posts) post.abort();
   }
 
@@ -76,18 +81,27 @@ export class Deliveries {
   #tell(protocol: Protocol, receipt: Receipt, script: ReceiptScript | undefined): void {
     const callback = protocol.callback?.(receipt, this.#base);
     if (!callback || script?.kind === 'dropped') return;
+    const { message } = receipt;
+    const answered = () => new Promise<void>((resolve) => void this.#post(callback, resolve));
+    const times = script?.kind === 'doubled' ? 2 : 1;
     const post = () => {
-      for (let times = script?.kind === 'doubled' ? 2 : 1; times > 0; times -= 1) void this.#post(callback);
+      const turn = this.#turns.get(message) ?? Promise.resolve();
+      this.#turns.set(
+        message,
+        turn.then(() => Promise.all(Array.from({ length: times }, answered))),
+      );
     };
     if (script?.kind === 'delayed') this.#options.timers.after(script.delayMs, post);
     else post();
   }
 
-  /** Whether it was taken, in the end. Never rejects. */
-  async #post(callback: Callback): Promise<boolean> {
+  /** Whether it was taken, in the end. Never rejects. `onAnswered`: the first attempt has ended. */
+  async #post(callback: Callback, onAnswered: () => void = () => {}): Promise<boolean> {
     for (const waitMs of ATTEMPTS_AFTER_MS) {
       if (waitMs > 0) await this.#options.timers.wait(waitMs);
+      if (this.#isStopped) return false;
       const status = await this.#attempt(callback);
+      onAnswered();
       if (status >= 200 && status < 300) {
         this.counts.taken += 1;
         return true;

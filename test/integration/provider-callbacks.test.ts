@@ -18,13 +18,15 @@ let receiver: Awaited<ReturnType<typeof answeringServer>>;
 let got: GotRequest[] = [];
 /** What our webhooks answer. */
 let status = 204;
+/** What answers wait for. */
+let held: Promise<void> = Promise.resolve();
 let simulator: ProviderSimulator;
 let providers: MessageProviders;
 
 beforeAll(async () => {
   receiver = await answeringServer((response, request) => {
     got.push(request);
-    response.writeHead(status).end();
+    void held.then(() => response.writeHead(status).end());
   });
   simulator = await startProviderSimulator({
     ...accountsOf(loadConfig({})),
@@ -194,6 +196,30 @@ describe.each(channels)('R4.3 callbacks of the simulated %s', (name) => {
     await sayings(states(late, sent, delivered));
     expect(simulator.outbox({ id: dropped })).toMatchObject([{ state: 'delivered' }]);
   });
+});
+
+test('a callback waits for the answer to the one before: they come in order, however slow that is', async () => {
+  const { promise, resolve: release } = Promise.withResolvers<void>();
+  held = promise;
+  try {
+    const id = await send('whatsapp');
+    await eventually(() => expect(simulator.outbox({ id })).toMatchObject([{ state: 'delivered' }]));
+    // By then it would have come
+    const next = await send('whatsapp');
+    await eventually(() => expect(got.map(said).map(([of]) => of)).toContain(next));
+    const ofFirst = () =>
+      got
+        .map(said)
+        .filter(([of]) => of === id)
+        .map(([, state]) => state);
+    expect(ofFirst()).toEqual(['sent']);
+    release();
+    await eventually(() => expect(ofFirst()).toEqual(['sent', 'delivered']));
+    await eventually(() => expect(got).toHaveLength(4));
+  } finally {
+    release();
+    held = Promise.resolve();
+  }
 });
 
 test('emails and WhatsApp messages bring back the id of their notification', async () => {
