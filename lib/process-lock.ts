@@ -1,35 +1,42 @@
 import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { errorCode } from './error-code.ts';
 import type { ProcessIdentity } from './processes.ts';
 import { identify, isRunning } from './processes.ts';
 
-const ATTEMPTS = 5;
+/** A takeover takes some ms; so often it is looked whether it is over, and about so long in between, ms. */
+const attempts = 50;
+const pauseMs = 20;
+
+type Release = () => Promise<void>;
 
 /**
  * Takes a directory or file for this process by a lock file that names it (pid and start time), and returns the
  * function that gives it back. A lock whose owner is dead is taken over, also when its pid runs something else
  * by now. Rejects when a running process, or this one already, holds it.
  */
-export async function takeProcessLock(path: string): Promise<() => Promise<void>> {
+export async function takeProcessLock(path: string): Promise<Release> {
   const self = await identify(process.pid);
   if (!self) throw new Error('This process is not in /proc: Linux is needed');
-  const content = `${self.pid} ${self.startTime}\n`;
-
-  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-    if (await createWhole(path, content)) {
-      return async () => {
-        if ((await readIfThere(path)) === content) await rm(path, { force: true });
-      };
+  for (let attempt = 0; attempt < attempts; attempt += 1) {
+    const taken = await tryLock(path, `${self.pid} ${self.startTime}\n`);
+    if (typeof taken === 'function') return taken;
+    if (taken) {
+      throw new Error(`${path}: already in use by process ${taken.pid}; stop it, or use another directory`);
     }
-    const held = await readIfThere(path);
-    const owner = parseOwner(held);
-    if (owner && (await isRunning(owner))) {
-      throw new Error(`${path}: already in use by process ${owner.pid}; stop it, or use another directory`);
-    }
-    await removeStale(path, held);
+    await delay(pauseMs * (0.5 + Math.random()));
   }
   throw new Error(`${path}: other processes keep taking it`);
+}
+
+/** One try: the function that gives it back, or who has it; null when it is in between. */
+async function tryLock(path: string, content: string): Promise<Release | ProcessIdentity | null> {
+  const isTaken = (await createWhole(path, content)) || (await replaceStale(path, content));
+  if (!isTaken) return runningOwner(await readIfThere(path));
+  return async () => {
+    if ((await readIfThere(path)) === content) await rm(path, { force: true });
+  };
 }
 
 /** Creates the file with its content in one step, so that nobody sees it half written; false if it is there. */
@@ -48,31 +55,43 @@ async function createWhole(path: string, content: string): Promise<boolean> {
 }
 
 /**
- * Removes the lock if it is still the one judged stale. Two starts can judge the same file at once, and the
- * slower one must not remove what the faster has put there since: it is moved aside, looked at, and put back.
+ * Puts ours in the place of a lock whose owner is dead; false if it is not there, not stale, or somebody else is at it. Many can
+ * find the same stale lock at once, and none must replace what another has put there since: so only who holds a lock
+ * of its own for that may, and looks once more. (Who dies with that one leaves it stale, and it is taken over in the same way.)
  */
-async function removeStale(path: string, stale: string): Promise<void> {
-  const aside = `${path}.${randomUUID()}`;
+async function replaceStale(path: string, content: string): Promise<boolean> {
+  const isStale = async () => {
+    const held = await readIfThere(path);
+    return held !== null && (await runningOwner(held)) === null;
+  };
+  if (!(await isStale())) return false;
+  const release = await tryLock(`${path}.takeover`, content);
+  if (typeof release !== 'function') return false;
+  const draft = `${path}.${randomUUID()}`;
   try {
-    await rename(path, aside);
-    if ((await readIfThere(aside)) !== stale) await link(aside, path);
-  } catch (error) {
-    if (errorCode(error) !== 'ENOENT' && errorCode(error) !== 'EEXIST') throw error;
+    if (!(await isStale())) return false;
+    await writeFile(draft, content);
+    await rename(draft, path);
+    return true;
   } finally {
-    await rm(aside, { force: true });
+    await rm(draft, { force: true });
+    await release();
   }
 }
 
-function parseOwner(content: string): ProcessIdentity | undefined {
-  const [, pid, startTime] = /^(\d+) (\d+)\n$/.exec(content) ?? [];
-  return pid && startTime ? { pid: Number(pid), startTime } : undefined;
+/** Who has the lock with this content, if that process runs. */
+async function runningOwner(content: string | null): Promise<ProcessIdentity | null> {
+  const [, pid, startTime] = /^(\d+) (\d+)\n$/.exec(content ?? '') ?? [];
+  if (!pid || !startTime) return null;
+  const owner = { pid: Number(pid), startTime };
+  return (await isRunning(owner)) ? owner : null;
 }
 
-async function readIfThere(path: string): Promise<string> {
+async function readIfThere(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8');
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return '';
+    if (errorCode(error) === 'ENOENT') return null;
     throw error;
   }
 }

@@ -40,7 +40,18 @@ describe('takeProcessLock', () => {
   });
 
   test('goes to exactly one of many that find a stale lock at once', async () => {
-    await writeFile(path, '4194305 1\n');
+    // Who comes when is a matter of luck
+    for (let round = 0; round < 50; round += 1) {
+      await writeFile(path, '4194305 1\n');
+      const taken = await Promise.allSettled(Array.from({ length: 10 }, () => takeProcessLock(path)));
+      expect(taken.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+      expect(await readdir(dir)).toEqual(['app.pid']);
+    }
+  });
+
+  test('takes over also where somebody died in the middle of taking over', async () => {
+    for (const stale of [path, `${path}.takeover`, `${path}.takeover.takeover`])
+      await writeFile(stale, '4194305 1\n');
     const taken = await Promise.allSettled(Array.from({ length: 10 }, () => takeProcessLock(path)));
     expect(taken.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     expect(await readdir(dir)).toEqual(['app.pid']);
