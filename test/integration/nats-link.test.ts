@@ -83,11 +83,13 @@ describe('a stop', () => {
       return incoming(type, bytes);
     };
     const stopped = new AbortController();
-    busy = pause(600);
+    const enough = Promise.withResolvers<void>();
+    busy = Promise.all([pause(600), enough.promise]).then(() => undefined);
     const stopping = first.stop().finally(() => stopped.abort());
     const codes: Promise<string>[] = [];
-    while (!stopped.signal.aborted) {
+    while (!stopped.signal.aborted || codes.length <= 10) {
       codes.push(codeOf(caller.call('location.flush')));
+      if (codes.length > 10) enough.resolve();
       await pause(5);
     }
     await stopping;
