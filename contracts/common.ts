@@ -31,8 +31,8 @@ export const mayRefuse = (...codes: ErrorCode[]): ErrorCode[] => codes;
 
 /** An action without a result. */
 export const nothing = z.null();
-
-/** `repeatAfterMs` of what is read from the database: whoever waits for that in vain has an answer after 2.5 s (mixins/mongo.ts). */
-export const readAgainMs = 2700;
 /** An action without parameters. */
 export const noParams = z.object({});
+
+/** `repeatAfterMs` of what only reads: a node that waits in vain says so before, after 2 s (Redis) or 2.5 s (mixins/mongo.ts). */
+export const readAgainMs = 2700;

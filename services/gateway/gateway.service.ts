@@ -78,10 +78,7 @@ export default defineService({
     allLookedAt: 0,
     /** Up to where changes of sessions are known; a minute back at first, for clocks that differ. */
     changesCursor: `${Date.now() - 60_000}-0`,
-    closers: [] as (() => void)[],
-    /** Why no new connections are taken. */
-    refusal: (): Refusal | null => null,
-    endChecks: undefined as (() => Promise<void>) | undefined,
+    closers: [] as (() => void | Promise<void>)[],
   }),
 
   settings: (config) => ({
@@ -228,8 +225,8 @@ export default defineService({
       return [this.io.of('/'), adminNamespace(this.io), shareNamespace(this.io)] as const;
     },
 
-    /** More connections than this node takes are refused, and no new ones are taken once it stops. */
-    async limitConnections(): Promise<void> {
+    /** More connections than this node takes are refused, and no new ones are taken once it stops. Answers why none are now. */
+    async limitConnections(): Promise<() => Refusal | null> {
       const { broker, config, logger } = this;
       const wanted = config.gatewayMaxConnections;
       // Without /proc the configuration has to be right
@@ -247,7 +244,7 @@ export default defineService({
       refuseHandshakes(this.server, refusal, (reason) =>
         broker.metrics.increment('gateway.handshakes.refused.total', { reason }),
       );
-      this.refusal = refusal;
+      return refusal;
     },
   },
 
@@ -486,7 +483,7 @@ export default defineService({
     await untilReady(broker, alerts, 'sos');
     healthOf(broker).onDrain(() => this.drain());
     forgetRequests(this.server, this.io);
-    await this.limitConnections();
+    const refusal = await this.limitConnections();
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);
       this.server.listen(config.socketPort, config.host, resolve);
@@ -494,13 +491,12 @@ export default defineService({
     // engine.io makes its web socket server anew when it begins to listen
     takeTurns(this.io);
     const { gatewayCheckPort: port, host } = config;
-    if (port > 0) this.endChecks = await answerChecks({ port, host }, () => this.refusal() !== null);
+    if (port > 0) this.closers.push(await answerChecks({ port, host }, () => refusal() !== null));
   },
 
   async stopped() {
     clearInterval(this.sweep);
     this.outgoing?.stop();
-    for (const close of this.closers) close();
-    await this.endChecks?.();
+    for (const close of this.closers) await close();
   },
 });

@@ -1,6 +1,7 @@
 /**
- * R1.1, R1.2: what a connection costs a gateway, how fast they come, and how soon all are back, in their rooms, when a gateway
- * is killed, and what an SOS takes meanwhile. Real role processes; the clients are lean ones in processes of their own. Baseline: Socket.IO as it comes.
+ * R1.1, R1.2, R1.4, R3.3: what a connection costs a gateway, how fast they come, how soon all are back, in their rooms, when a
+ * gateway is killed, and what that does to others and to an SOS. Real role processes; the clients are lean ones in processes
+ * of their own. Baseline: Socket.IO as it comes.
  */
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -242,9 +243,8 @@ async function kill(
       trips.map(({ rider }) => rider),
       over.signal,
     );
-    const back = await watchers.untilThere(60_000, moved).catch(() => watchers.state());
-    over.abort();
-    const presses = await pressing;
+    const returning = watchers.untilThere(60_000, moved).catch(() => watchers.state());
+    const [back, presses] = await Promise.all([returning.finally(() => over.abort()), pressing]);
     const lost = tokens.length - back.there;
     const ended = Object.values(back.ended).reduce((sum, each) => sum + each, 0);
     const backAfterMs = lost === 0 ? back.lastCameAt - killedAt : Number.NaN;

@@ -19,7 +19,7 @@ test('+ nodes that were heard of lately are asked by turns, and no other; all, w
       }));
       const heard = list.filter((_, id) => nodes[id]?.local || (nodes[id]?.silentS ?? 0) < 3);
       const asked = heard.length > 0 ? heard : list;
-      const strategy = new HeardRoundRobin(...([{}, {}, {}] as unknown as [never, never]));
+      const strategy = new HeardRoundRobin({} as never, {} as never);
       const turns = asked.length * 3;
       const chosen = Array.from({ length: turns }, () => strategy.select(list as unknown as List));
       expect(chosen.map(({ id }) => id)).toEqual(
