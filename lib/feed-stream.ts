@@ -10,8 +10,8 @@ import type { DeliveredEvent } from '../contracts/feed.ts';
 export const feedKeys = {
   /** XADD it with MAXLEN ~ `feedMaxLength`. */
   stream: '{feed}:events',
-  /** Hash: entity → version of its last event; see mixins/feed.ts. */
-  versions: '{feed}:versions',
+  /** Version of an entity's last event, for a while; see mixins/feed.ts. */
+  version: (id: string) => `{feed}:version:${id}`,
 };
 
 export const feedMaxLength = 1_000_000;

@@ -20,13 +20,19 @@ export interface WithPending {
 }
 
 /**
+ * The feed knows for so long what it has of an entity, ms: longer than a record can keep events that the feed has already. (Only a
+ * database that is away takes none off a record; what it had last would then be told twice.)
+ */
+const versionKeptMs = 2 * 86_400_000;
+
+/**
  * Appends what is newer than the entity's last version, oldest first. Twice is once, late never reorders.
- * KEYS: stream, hash of versions. ARGV: entity id, then version, kind, at, data for each event.
+ * KEYS: stream, version of the entity. ARGV: version, kind, at, data for each event.
  */
 const appendScript = `
-local last = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
+local last = tonumber(redis.call('GET', KEYS[2]) or '0')
 local appended = 0
-for i = 2, #ARGV, 4 do
+for i = 1, #ARGV, 4 do
   local version = tonumber(ARGV[i])
   if version > last then
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', ${feedMaxLength}, '*', 'kind', ARGV[i + 1], 'at', ARGV[i + 2], 'data', ARGV[i + 3])
@@ -34,7 +40,7 @@ for i = 2, #ARGV, 4 do
     appended = appended + 1
   end
 end
-if appended > 0 then redis.call('HSET', KEYS[2], ARGV[1], last) end
+if appended > 0 then redis.call('SET', KEYS[2], last, 'PX', ${versionKeptMs}) end
 return appended`;
 
 declare module 'ioredis' {
@@ -80,7 +86,7 @@ export function feed(): Mixin<FeedFields> {
     const { kept } = await replicated(service.sosRedis, feedKeys.stream, (primary) => {
       // A connection of its own does not have the script yet
       defineAppend(primary);
-      return primary.appendToFeed(feedKeys.stream, feedKeys.versions, id, ...args);
+      return primary.appendToFeed(feedKeys.stream, feedKeys.version(id), ...args);
     });
     // Only the primary has them: the record keeps them until a replica does
     if (!kept) throw new AppError('UNAVAILABLE', { retryAfterS: 2 });

@@ -349,6 +349,21 @@ export class SosRecords {
     await this.#redis.zremrangebyscore(sosKeys.all, 0, before);
   }
 
+  /** Takes out up to `limit` alerts that ended before `before` (ms) and that the database has, the oldest first; answers how many. */
+  async dropEnded(before: number, limit: number): Promise<number> {
+    let [dropped, passed] = [0, 0];
+    while (dropped < limit) {
+      // None can be over before it was accepted
+      const page = ['LIMIT', passed, Math.min(1000, limit - dropped)] as const;
+      const ids = await this.#redis.zrange(sosKeys.all, 0, before, 'BYSCORE', ...page);
+      if (ids.length === 0) break;
+      const gone = await this.#redis.sosDrop(sosKeys.all, before, ...ids);
+      dropped += gone;
+      passed += ids.length - gone;
+    }
+    return dropped;
+  }
+
   async ping(): Promise<void> {
     await this.#redis.ping();
   }

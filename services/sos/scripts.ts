@@ -271,6 +271,25 @@ if record[2] then
 end
 return 1`;
 
+/**
+ * Takes alerts out that ended before a time and that the database has. KEYS: index of all. ARGV: that time, ids. Answers how many.
+ */
+const drop = `
+local dropped = 0
+for n = 2, #ARGV do
+  local id = ARGV[n]
+  local key = 'sos:alert:' .. id
+  local endedAt = tonumber(redis.call('HGET', key, 'endedAt') or '')
+  -- It expires: the database has had it since its end. What came later it may not have yet
+  if endedAt and endedAt < tonumber(ARGV[1]) and redis.call('PTTL', key) >= 0
+    and not redis.call('ZSCORE', 'sos:unprojected', id) and not redis.call('ZSCORE', 'sos:unprocessed', id) then
+    redis.call('DEL', key, 'sos:log:' .. id)
+    redis.call('ZREM', KEYS[1], id)
+    dropped = dropped + 1
+  end
+end
+return dropped`;
+
 /** What a claim of a message allows. */
 export type Claim = 'lost' | 'send' | 'look-back';
 
@@ -291,6 +310,7 @@ declare module 'ioredis' {
     sosOutcome(...args: Arg[]): Result<number, Context>;
     sosTold(...args: Arg[]): Result<number, Context>;
     sosProjected(...args: Arg[]): Result<number, Context>;
+    sosDrop(...args: Arg[]): Result<number, Context>;
   }
 }
 
@@ -307,4 +327,5 @@ export function defineScripts(redis: Redis): void {
   redis.defineCommand('sosOutcome', { numberOfKeys: 2, lua: outcome });
   redis.defineCommand('sosTold', { numberOfKeys: 2, lua: told });
   redis.defineCommand('sosProjected', { numberOfKeys: 2, lua: projected });
+  redis.defineCommand('sosDrop', { numberOfKeys: 1, lua: drop });
 }

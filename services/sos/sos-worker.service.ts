@@ -13,6 +13,7 @@ import { redis } from '../../mixins/redis.ts';
 import { store } from '../../mixins/store.ts';
 import { type AlertRecord, adminsView, type LogEntry } from './alert-record.ts';
 import { type FollowJob, followQueue, type ProcessJob, sosLock, stepTime, toFollow } from './follow-jobs.ts';
+import { makeRoom } from './make-room.ts';
 import { Planner } from './planner.ts';
 import { SosRecords } from './records.ts';
 
@@ -68,6 +69,18 @@ function registerMetrics(metrics: MetricRegistry): void {
     type: 'counter',
     name: 'sos.swept.total',
     description: 'Alerts that the sweep had to queue',
+  });
+  metrics.register({
+    type: 'gauge',
+    name: 'sos.redis.memory.share',
+    description: 'Share of its memory (maxmemory) that the SOS Redis uses; 0 when it has no limit',
+  });
+  metrics.register({
+    type: 'counter',
+    name: 'sos.room.made.total',
+    labelNames: ['what'],
+    description:
+      'What had to go from the SOS Redis for want of memory: the oldest events, alerts that are over',
   });
 }
 
@@ -189,6 +202,21 @@ export default defineService({
       }
     },
 
+    /** Before the SOS Redis is full, and takes no alerts. */
+    async keepRoom(): Promise<void> {
+      const { metrics } = this.broker;
+      const { share, events, alerts } = await makeRoom(this.sosRedis, this.parts().records, Date.now());
+      metrics.set('sos.redis.memory.share', share);
+      if (events + alerts === 0) return;
+      metrics.increment('sos.room.made.total', { what: 'events' }, events);
+      metrics.increment('sos.room.made.total', { what: 'alerts' }, alerts);
+      this.logger.warn('The SOS Redis is short of memory: what is only looked at goes', {
+        share,
+        events,
+        alerts,
+      });
+    },
+
     async sweepOnce(part: () => Promise<void>): Promise<void> {
       await part().catch((error: unknown) =>
         this.logger.warn('A sweep of alerts failed; it runs again', { error }),
@@ -201,6 +229,7 @@ export default defineService({
         () => this.sweepUnprocessed(),
         () => this.projectWaiting(),
         () => this.parts().records.forget(Date.now() - keptMs),
+        () => this.keepRoom(),
       ];
     },
 

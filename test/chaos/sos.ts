@@ -50,6 +50,8 @@ const stopLimitMs = 3500;
 const ownTextAfterMs = 10_000;
 /** Whatever would come twice has come by then: lock, stalled check and sweep are over, ms. */
 const settleMs = 6000;
+/** Longer than any lock of a job lasts, ms. */
+const fullForMs = 12_000;
 
 const personOf = ({ people, n }: Stage, k = 0): Person => {
   const person = people[(n + k) % people.length];
@@ -217,6 +219,9 @@ async function withoutSosRedis(
   return { alerts, since: (alerts[0]?.ackedAt ?? 0) + ownTextAfterMs, doneAt: told };
 }
 
+const setMaxMemory = async ({ world }: Stage, bytes: string) =>
+  void (await (await world.reader()).config('SET', 'maxmemory', bytes));
+
 const sosPort = ({ world: { sosRedis } }: Stage) => sosRedis.ports[0] ?? 0;
 
 /** Many press at once, and `kill` comes in the middle of it. Only who was answered counts. */
@@ -364,6 +369,28 @@ const scenarios: Scenario[] = [
         kill: async () => stage.world.sosRedis.hang(sosPort(stage)),
         revive: async () => stage.world.sosRedis.wake(sosPort(stage)),
       }),
+  },
+  {
+    name: 'sos-redis-full',
+    what: 'the same with a SOS Redis that has no memory left',
+    topology: 'single',
+    play: (stage) =>
+      withoutSosRedis(stage, {
+        kill: () => setMaxMemory(stage, '1mb'),
+        revive: () => setMaxMemory(stage, '0'),
+      }),
+  },
+  {
+    name: 'sos-redis-fills',
+    what: 'the SOS Redis has no memory left at the acknowledgement, for 12 s; from then on',
+    topology: 'single',
+    async play(stage) {
+      const { alert, killed } = await pressThenKill(stage, () => setMaxMemory(stage, '1mb'));
+      await killed.ended;
+      await pause(fullForMs);
+      await setMaxMemory(stage, '0');
+      return { alerts: [alert], since: Date.now() };
+    },
   },
   {
     name: 'door-journal',

@@ -386,6 +386,28 @@ describe('P9 the admin feed', () => {
     expect(await kindsOf(trip)).toEqual(['booking.created', 'trip.accepted']);
   });
 
+  test('+ its Redis keeps nothing of a trip for ever: alerts need the room', async () => {
+    const trip = await scheduledTrip();
+    await step(trip.driver, trip.tripId, 'start');
+    await step(trip.driver, trip.tripId, 'end');
+    await withRedis(feedRedis.socketPath, async (redis) => {
+      const [keys, forGood] = [await redis.keys('*'), [] as string[]];
+      let [named, hashes] = [0, 0];
+      for (const key of keys) {
+        if (key.includes(trip.tripId)) {
+          named++;
+          if ((await redis.pttl(key)) < 0) forGood.push(key);
+        } else if ((await redis.type(key)) === 'hash') {
+          hashes++;
+          if ((await redis.hexists(key, trip.tripId)) === 1) forGood.push(key);
+        }
+      }
+      expect(named).toBeGreaterThan(0);
+      expect(hashes).toBeGreaterThan(0);
+      expect(forGood).toEqual([]);
+    });
+  });
+
   test('+ has the events behind a record that it can never take', async () => {
     const { store } = system.broker.getLocalService('trips') as unknown as { store: Collection<WithPending> };
     const trips = [await scheduledTrip(), await scheduledTrip()].toSorted((a, b) =>
