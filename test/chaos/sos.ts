@@ -372,7 +372,7 @@ const scenarios: Scenario[] = [
   },
   {
     name: 'sos-redis-full',
-    what: 'the same with a SOS Redis that has no memory left',
+    what: 'the same with a SOS Redis that has no memory left (maxmemory)',
     topology: 'single',
     play: (stage) =>
       withoutSosRedis(stage, {

@@ -1,6 +1,6 @@
 /**
- * A process that is thousands of apps, each connected, back after a loss as Socket.IO's client comes back, and in its
- * trip's room again. Takes a `CrowdOrder` as its first message, and tells a `CrowdState` whenever it is asked.
+ * A process that is thousands of apps, each connected, back after a loss as Socket.IO's client comes back, elsewhere when
+ * its gateway asks for that, and in its trip's room again. Takes a `CrowdOrder` as its first message, and tells a `CrowdState` whenever it is asked.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { comeBackAfterMs, type LeanSocket, openLean } from './lean-socket.ts';
@@ -24,6 +24,8 @@ export interface CrowdState {
   lastCameAt: number;
   /** How often one was back after a loss. */
   comebacks: number;
+  /** The longest that one was away, ms. */
+  longestAwayMs: number;
   /** How many connections ended, or tries failed, by why. */
   ended: Record<string, number>;
 }
@@ -39,8 +41,9 @@ class Crowd {
   #beganAt = 0;
   #lastCameAt = 0;
   #comebacks = 0;
-  /** Who has been there. */
-  readonly #known = new Set<number>();
+  #longestAwayMs = 0;
+  /** Who has been there, and when they lost their place. */
+  readonly #lostAt = new Map<number, number>();
 
   constructor(order: CrowdOrder) {
     this.#order = order;
@@ -53,6 +56,7 @@ class Crowd {
       beganAt: this.#beganAt,
       lastCameAt: this.#lastCameAt,
       comebacks: this.#comebacks,
+      longestAwayMs: this.#longestAwayMs,
       ended: Object.fromEntries(this.#ended),
     };
   }
@@ -70,10 +74,15 @@ class Crowd {
   #open(n: number, tries: number, onFirst: () => void): void {
     const { url, tokens, tripIds } = this.#order;
     let socket: LeanSocket | undefined;
+    const count = (why: string) => this.#ended.set(why, (this.#ended.get(why) ?? 0) + 1);
+    const leave = () => {
+      if (this.#there.delete(n)) this.#lostAt.set(n, Date.now());
+    };
     const failed = (why: string) => {
       clearTimeout(late);
-      this.#ended.set(why, (this.#ended.get(why) ?? 0) + 1);
-      const triesSince = this.#there.delete(n) ? 0 : tries + 1;
+      count(why);
+      const triesSince = this.#there.has(n) ? 0 : tries + 1;
+      leave();
       void pause(comeBackAfterMs(triesSince, Math.random())).then(() => this.#open(n, triesSince, onFirst));
     };
     const late = setTimeout(() => {
@@ -84,16 +93,29 @@ class Crowd {
       clearTimeout(late);
       this.#there.add(n);
       this.#lastCameAt = Date.now();
-      if (this.#known.has(n)) this.#comebacks++;
-      else {
-        this.#known.add(n);
-        onFirst();
+      const lostAt = this.#lostAt.get(n);
+      if (lostAt === undefined) {
+        this.#lostAt.set(n, this.#lastCameAt);
+        return onFirst();
       }
+      this.#comebacks++;
+      this.#longestAwayMs = Math.max(this.#longestAwayMs, this.#lastCameAt - lostAt);
     };
     socket = openLean({
       url,
       auth: { token: tokens[n] },
       onEnd: failed,
+      onEvent: (name, payload) => {
+        // Every second one waits until it is cut off, as an app that does not know the event
+        if (name !== 'server:drain' || n % 2 === 1) return;
+        void pause((payload as { reconnectInMs: number }).reconnectInMs).then(() => {
+          if (!this.#there.has(n)) return;
+          socket?.drop();
+          count('sent elsewhere');
+          leave();
+          this.#open(n, 0, onFirst);
+        });
+      },
       onConnect: () => {
         const tripId = tripIds[n % tripIds.length];
         if (tripId === undefined) return came();
