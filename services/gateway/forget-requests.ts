@@ -1,8 +1,7 @@
 import { IncomingMessage, type Server } from 'node:http';
-import type { Duplex } from 'node:stream';
 import type { Server as IoServer } from 'socket.io';
+import type { UpgradeListener } from './refuse-handshakes.ts';
 
-type UpgradeListener = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 interface Connection {
   request: IncomingMessage;
 }

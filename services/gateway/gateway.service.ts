@@ -35,6 +35,7 @@ import { type ClientSocket, type GatewayParts, type SocketState, tripRoom } from
 import { takeTurns } from './take-turns.ts';
 import { TokenBucket } from './token-bucket.ts';
 import { TripFanout } from './trip-fanout.ts';
+import { Turns, takeHandshakesInTurn } from './turns.ts';
 
 /** Who changed is asked four times a second, and every open socket's session each five minutes whatever was said, ms. */
 const changesCheckMs = 250;
@@ -70,6 +71,7 @@ export default defineService({
     parts: undefined as GatewayParts | undefined,
     outgoing: undefined as OutgoingUpdates | undefined,
     shareDoor: undefined as ShareDoor | undefined,
+    turns: new Turns(),
     /** When trips ended, as heard, ms. */
     ended: new Map<string, number>(),
     sweep: undefined as NodeJS.Timeout | undefined,
@@ -110,6 +112,7 @@ export default defineService({
     async socketAuthorize(socket: ClientSocket): Promise<void> {
       try {
         socket.data = await this.identify(tokenOf(socket.handshake.auth));
+        await this.turns.next();
       } catch (error) {
         throw refusalOf(error);
       }
@@ -403,6 +406,7 @@ export default defineService({
         if (!outgoing.add(update)) superseded++;
       },
       endedAt: (tripId) => this.ended.get(tripId) ?? 0,
+      turn: () => this.turns.next(),
       now: Date.now,
     };
 
@@ -484,6 +488,7 @@ export default defineService({
     healthOf(broker).onDrain(() => this.drain());
     forgetRequests(this.server, this.io);
     const refusal = await this.limitConnections();
+    takeHandshakesInTurn(this.server, this.turns);
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);
       this.server.listen(config.socketPort, config.host, resolve);

@@ -7,7 +7,8 @@ import { vacancyPath } from './balancer-checks.ts';
 /** `full`: as many connections as the node may have. `draining`: it is about to stop. */
 export type Refusal = 'full' | 'draining';
 
-type UpgradeListener = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+/** What a server has listen to its `upgrade`. */
+export type UpgradeListener = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
 const retryAfterS = 2;
 const body = JSON.stringify({ error: publicError(new AppError('UNAVAILABLE', { retryAfterS })) });

@@ -48,6 +48,8 @@ export interface GatewayParts {
   hand(update: Reported): void;
   /** When the trip ended, as far as this node has heard, ms. */
   endedAt(tripId: string): number;
+  /** Resolves when there is time for what can wait: see turns.ts. Nothing of an SOS waits for it. */
+  turn(): Promise<void>;
   now(): number;
 }
 
@@ -144,6 +146,7 @@ export const handlers: Handlers = {
     const { calls } = parts;
     const askedAt = parts.now();
     const trip = await calls.call('trips.authorize', { id: tripId, as: 'watch' }, { meta: metaOf(socket) });
+    await parts.turn();
     if (trip.riderId === socket.data.caller.id) void tellOpenChecks(calls, socket, tripId);
     const room = tripRoom(tripId);
     const joined = [...socket.rooms].filter((name) => name.startsWith('trip:'));
@@ -154,7 +157,12 @@ export const handlers: Handlers = {
       await parts.watch(tripId);
       // Unless the room has been told of something newer
       if (after !== undefined && parts.endedAt(tripId) < askedAt) tellChange(socket, trip, after);
-      return await calls.call('location.missed', { tripId, ...(after === undefined ? {} : { after }) });
+      const missed = await calls.call('location.missed', {
+        tripId,
+        ...(after === undefined ? {} : { after }),
+      });
+      await parts.turn();
+      return missed;
     } catch (error) {
       await socket.leave(room);
       throw error;
