@@ -12,7 +12,8 @@ Drives recorded traces through real sockets, riders watching, and accounts for e
   --url URL           the API (http://127.0.0.1:3000)
   --socket-url URL    the socket door (http://127.0.0.1:3001)
   --batch-window MS   the longest that two updates of one server batch can be apart, 1 to 60000 (1200);
-                      what did not arrive is excused by a newer position within this time only
+                      what did not arrive is excused by a newer position within this time only, and the last
+                      position of a trip is waited for as long
   --json              one line with the summary on stdout; the progress goes to stderr
   --help
 

@@ -15,7 +15,7 @@ import { type Watch, watch } from './watch.ts';
 const SETUPS_AT_ONCE = 10;
 const ENDS_AT_ONCE = 20;
 const CONNECT_MS = 15_000;
-/** How long the last update of a trip may take to reach its riders. */
+/** How long the last update of a trip may take to reach its riders, at least; a window that is larger lets it take longer. */
 const SETTLE_MS = 3000;
 /** The first points of the drives are spread over so long, or all would come in one burst. */
 const STAGGER_MS = 1000;
@@ -249,7 +249,7 @@ class Run {
       timeShiftMs: clock.epochNow() - lastPoint.timeMs,
       speedup: this.#options.speedup,
       startDelayMs: share * STAGGER_MS,
-      settleMs: SETTLE_MS,
+      settleMs: this.#settleMs,
       line,
       ledger,
       clock,
@@ -258,6 +258,10 @@ class Run {
     await driving.done;
     this.#drives.delete(driving);
     await this.#end(session);
+  }
+
+  get #settleMs(): number {
+    return Math.max(SETTLE_MS, this.#options.batchWindowMs + 1000);
   }
 
   /** Ends the trip, hangs up, and keeps only the figures. */
@@ -296,7 +300,7 @@ class Run {
 
   /** Of all trips; what is younger than its time to settle may still be in flight. */
   #counts(): Counts {
-    const settledBefore = this.#parts.clock.now() - SETTLE_MS;
+    const settledBefore = this.#parts.clock.now() - this.#settleMs;
     return [...this.#sessions].reduce(
       (sum, { ledger }) => addCounts(sum, ledger.counts(settledBefore)),
       this.#finished,

@@ -15,6 +15,8 @@ export interface Behaviour {
   refuse?: (report: Report) => string | null;
   /** Publishes nothing of what these ticks (counted from 1) processed. */
   loseTicks?: number[];
+  /** Publishes nothing in the first so many ticks: what is newest waits. */
+  stalledTicks?: number;
   /** Publishes each update again. */
   double?: boolean;
   /** Publishes everything to everybody. */
@@ -88,7 +90,7 @@ export class FakeServer {
   #tickLater(): void {
     this.#stopTicking = this.#clock.after(TICK_MS, () => {
       this.#tick += 1;
-      this.#publish();
+      if (this.#tick > (this.behaviour.stalledTicks ?? 0)) this.#publish();
       this.#tickLater();
     });
   }

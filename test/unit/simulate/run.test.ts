@@ -102,6 +102,13 @@ describe('a run', () => {
     expect(counts.lost).toBeGreaterThan(0);
   });
 
+  test('waits for the last update as long as the batch window allows', async () => {
+    const late = (batchWindowMs: number) =>
+      run({ trips: 1, tracks: [track('short', 1)], batchWindowMs }, { stalledTicks: 7 });
+    expect((await late(10_000)).counts).toMatchObject({ delivered: 1, lost: 0 });
+    expect((await late(1200)).counts).toMatchObject({ delivered: 0, lost: 1 });
+  });
+
   test('fails when the last update does not arrive, and still ends the trip', async () => {
     const scene = start({ trips: 1, tracks: [track('short', 1)] }, { loseTicks: [1, 2] });
     const { problems } = await finish(scene);
