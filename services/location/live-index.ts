@@ -60,13 +60,14 @@ const everyShard = Array.from({ length: shardCount }, (_, shard) => shard);
 export class LiveIndex {
   readonly #redis: RedisConnection;
   readonly #retentionMs: number;
-  readonly #maxShardBytes: number;
+  /** What the stream of each shard may take in Redis. */
+  maxShardBytes: number;
 
-  /** `retentionMs`: how long a stream keeps what the database has. `maxShardBytes`: what each of them may take in Redis. */
+  /** `retentionMs`: how long a stream keeps what the database has. */
   constructor(redis: RedisConnection, retentionMs: number, maxShardBytes: number = Number.MAX_SAFE_INTEGER) {
     this.#redis = redis;
     this.#retentionMs = retentionMs;
-    this.#maxShardBytes = maxShardBytes;
+    this.maxShardBytes = maxShardBytes;
     defineScripts(redis);
   }
 
@@ -145,7 +146,7 @@ export class LiveIndex {
       shard: chunks[0]?.shard ?? 0,
       updates: chunks.flatMap(({ updates }) => updates),
       add: (pipeline) =>
-        pipeline.applyBatch(keys.length, ...keys, this.#retentionMs, this.#maxShardBytes, ...args),
+        pipeline.applyBatch(keys.length, ...keys, this.#retentionMs, this.maxShardBytes, ...args),
     };
   }
 
@@ -161,7 +162,7 @@ export class LiveIndex {
   }
 
   #streamArgs(shard: number): [string, number, number] {
-    return [shardChannel(shard), this.#retentionMs, this.#maxShardBytes];
+    return [shardChannel(shard), this.#retentionMs, this.maxShardBytes];
   }
 
   /** Runs the scripts and counts; answers the updates that Redis refused, rather than failed to answer. */

@@ -9,14 +9,16 @@ import { defineService } from '../../lib/define-service.ts';
 import { AppError } from '../../lib/errors.ts';
 import { LatestPerUser } from '../../lib/latest-per-user.ts';
 import { shardCount } from '../../lib/location-keys.ts';
+import { memoryOf } from '../../lib/redis-memory.ts';
 import { redis } from '../../mixins/redis.ts';
 import { judgeBacklog } from './backlog.ts';
 import { LiveIndex } from './live-index.ts';
 
 /** A backlog is taken up to this long after the trip's end, ms. */
 const backlogForMs = 86_400_000;
-/** How often silent trips are taken out of the geo-index, ms. */
+/** How often silent trips are taken out of the geo-index, and Redis' memory is looked at, ms. */
 const sweepEveryMs = 60_000;
+const mb = 1024 * 1024;
 /** Gateways hand the same slice on at the same time: so long the others are waited for, ms. */
 const collectMs = 30;
 /** What Redis did not take is tried again after this time, ms. */
@@ -41,7 +43,7 @@ export default defineService({
     collecting: undefined as NodeJS.Timeout | undefined,
     retrying: undefined as NodeJS.Timeout | undefined,
     sweeper: undefined as NodeJS.Timeout | undefined,
-    sweep: Promise.resolve(),
+    sweep: Promise.resolve() as Promise<unknown>,
     liveIndex: undefined as LiveIndex | undefined,
   }),
 
@@ -98,6 +100,24 @@ export default defineService({
         );
       }
       this.broker.metrics.set('location.buffer.size', this.buffer.size + this.failed.size);
+    },
+
+    /** The streams may take what is configured, and half of Redis' memory at most: sessions and queues need the rest. */
+    async limitStreams(): Promise<void> {
+      const wanted = this.config.locationStreamsMaxMb * mb;
+      try {
+        const { limit } = await memoryOf(this.redis);
+        const most = limit === 0 ? wanted : Math.min(wanted, limit / 2);
+        const maxShardBytes = Math.floor(most / shardCount);
+        if (most < wanted && this.index().maxShardBytes !== maxShardBytes)
+          this.logger.warn('LOCATION_STREAMS_MAX_MB is more than half of the memory of Redis: half it is', {
+            wantedMb: wanted / mb,
+            mb: Math.floor(most / mb),
+          });
+        this.index().maxShardBytes = maxShardBytes;
+      } catch (error) {
+        this.logger.warn('How much memory Redis has could not be asked', { error });
+      }
     },
 
     async dropSilent(): Promise<void> {
@@ -254,10 +274,11 @@ export default defineService({
       description: 'Time of a batch in Redis',
     });
     const { locationRetentionMs, locationStreamsMaxMb } = this.config;
-    const maxShardBytes = Math.floor((locationStreamsMaxMb * 1024 * 1024) / shardCount);
+    const maxShardBytes = Math.floor((locationStreamsMaxMb * mb) / shardCount);
     this.liveIndex = new LiveIndex(this.redis, locationRetentionMs, maxShardBytes);
+    this.sweep = this.limitStreams();
     this.sweeper = setInterval(() => {
-      this.sweep = this.dropSilent();
+      this.sweep = Promise.all([this.limitStreams(), this.dropSilent()]);
     }, sweepEveryMs);
   },
 

@@ -4,6 +4,7 @@
  */
 import type { Redis } from 'ioredis';
 import { feedKeys } from '../../lib/feed-stream.ts';
+import { memoryOf } from '../../lib/redis-memory.ts';
 import type { SosRecords } from './records.ts';
 
 /** From this share of its memory on room is made; the rest is for a burst of alerts. */
@@ -16,16 +17,9 @@ const alertsAtOnce = 1000;
 /** Links to an alert show how it ended for so long, ms. */
 const overForMs = 86_400_000;
 
-/** The share of its memory (`maxmemory`) that a Redis uses, by its `INFO memory`; 0 when it has no limit. */
-export function memoryShare(info: string): number {
-  const bytes = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
-  const limit = bytes('maxmemory');
-  return limit === 0 ? 0 : bytes('used_memory') / limit;
-}
-
 /** What was found, and what went. */
 export interface Room {
-  /** 0 to 1, and above. */
+  /** Of its `maxmemory`, used, 0 to 1 and above; 0 when it has no limit. */
   share: number;
   events: number;
   alerts: number;
@@ -33,7 +27,8 @@ export interface Room {
 
 /** Makes some room where memory is tight; to be called again and again. `now`: ms. */
 export async function makeRoom(redis: Redis, records: SosRecords, now: number): Promise<Room> {
-  const share = memoryShare(await redis.info('memory'));
+  const { used, limit } = await memoryOf(redis);
+  const share = limit === 0 ? 0 : used / limit;
   if (share <= tightAt) return { share, events: 0, alerts: 0 };
   const length = await redis.xlen(feedKeys.stream);
   if (length > keptEvents) {

@@ -5,7 +5,7 @@ import type { Service } from 'moleculer';
 import type { Update } from '../../contracts/location.ts';
 import { shardKeys, shardOf } from '../../lib/location-keys.ts';
 import { readStream } from '../../lib/location-stream.ts';
-import { activeTrip, aracaju, type ClientSocket, connectSocket } from '../support/clients.ts';
+import { activeTrip, aracaju, type ClientSocket, connectSocket, request } from '../support/clients.ts';
 import { eventually } from '../support/eventually.ts';
 import { startTestRedis, type TestRedis } from '../support/redis.ts';
 import { type System, startSystem } from '../support/system.ts';
@@ -64,6 +64,7 @@ async function ride(env: Record<string, string>) {
   return {
     system: running,
     tripId,
+    driver,
     watching,
     report,
     handOn,
@@ -84,6 +85,30 @@ async function counted({ metricsUrl }: System, outcome: 'superseded' | 'retried'
 const outgoingOf = ({ broker }: System): { size: number; flush(): Promise<void> } =>
   (broker.getLocalService('gateway') as Service & { outgoing: { size: number; flush(): Promise<void> } })
     .outgoing;
+
+describe('R2.4 the streams', () => {
+  test('take half of the memory of Redis at most, whatever is configured: sessions and queues need the rest', async () => {
+    const mb = 1024 * 1024;
+    await redis.config('SET', 'maxmemory', String(16 * mb));
+    const { system: running, tripId, driver } = await ride({ LOCATION_STREAMS_MAX_MB: '512' });
+    const base = Date.now();
+    // Some 180 KB, where a 64th of 8 MB is 128
+    const updates = Array.from({ length: 1000 }, (_, n) => ({
+      ...aracaju,
+      accuracy: 8,
+      speed: 9.25,
+      heading: 120,
+      timestamp: base + n,
+    }));
+    const put = (some: typeof updates) =>
+      request(running, 'POST', `/api/v1/trips/${tripId}/locations`, {
+        token: driver.token,
+        body: { updates: some },
+      });
+    expect((await put(updates)).status).toBe(503);
+    expect(await put(updates.slice(0, 100))).toMatchObject({ status: 200, body: { accepted: 100 } });
+  });
+});
 
 describe('the buffer', () => {
   test('R2.1 R2.3 updates wait for the tick; then the newest of each trip is processed', async () => {

@@ -14,6 +14,7 @@ import {
   subscriberConnection,
   workerConnection,
 } from '../../lib/redis-client.ts';
+import { memoryOf } from '../../lib/redis-memory.ts';
 import { pipelined } from '../../lib/redis-pipelines.ts';
 import { parseRedisUrl, type RedisTarget } from '../../lib/redis-url.ts';
 import { replicated } from '../../lib/replicated.ts';
@@ -178,6 +179,18 @@ describe.each(backends)('R8 + on %s', (_name, start) => {
     } finally {
       subscriber.disconnect();
     }
+  });
+
+  test('its memory is that of all primaries, without a limit when one has none', async () => {
+    const primaries = redis instanceof Cluster ? redis.nodes('master') : [redis];
+    expect(await memoryOf(redis)).toMatchObject({ limit: 0 });
+    for (const primary of primaries) await primary.config('SET', 'maxmemory', '100mb');
+    const { used, limit } = await memoryOf(redis);
+    expect(limit).toBe(primaries.length * 100 * 1024 * 1024);
+    expect(used).toBeGreaterThan(primaries.length * 500_000);
+    await primaries[0]?.config('SET', 'maxmemory', '0');
+    expect(await memoryOf(redis)).toMatchObject({ limit: 0 });
+    for (const primary of primaries) await primary.config('SET', 'maxmemory', '0');
   });
 
   test('R4 + codes and limits', async () => {
