@@ -278,6 +278,9 @@ function environmentSchema(production: boolean) {
     SOS_ESCALATE_AFTER_MS: count(30_000).describe(
       'An SOS that nobody has acknowledged for so long wakes the person on call',
     ),
+    SOS_ALERTS_PER_USER: count(20).describe(
+      'Alerts that one account may raise in six hours, and take back in one; what it presses then joins its newest open one',
+    ),
 
     SAFETY_READ_EVERY_MS: count(1000).describe('How often the checks read what is new about active trips'),
     SAFETY_STOP_AFTER_MS: count(300_000).describe(

@@ -69,9 +69,15 @@ export class SosRecords {
   #answers = 0;
   readonly #takes: GroupCommit<{ press: Press; sent: readonly SentState[]; until: number | null }, Taken>;
 
-  /** `replicas` that must have an alert within `replicaWithinMs`; 0 where there are none. */
-  constructor(redis: Redis, options: { replicas: number; replicaWithinMs: number; withinMs?: number }) {
-    const { replicas, replicaWithinMs, withinMs } = options;
+  /**
+   * `replicas` that must have an alert within `replicaWithinMs`; 0 where there are none. `alertsPerUser`: raised in six hours, the
+   * next presses join the newest open one.
+   */
+  constructor(
+    redis: Redis,
+    options: { replicas: number; replicaWithinMs: number; withinMs?: number; alertsPerUser?: number },
+  ) {
+    const { replicas, replicaWithinMs, withinMs, alertsPerUser = 20 } = options;
     this.#redis = redis;
     defineScripts(redis);
     this.#takes = new GroupCommit({
@@ -80,7 +86,7 @@ export class SosRecords {
       commit: async (items) => {
         const pipeline = redis.pipeline();
         const args = items.flatMap(({ press, sent, until }) => takeArguments(press, sent, until));
-        pipeline.sosTake(feedKeys.stream, ...args);
+        pipeline.sosTake(feedKeys.stream, alertsPerUser, ...args);
         if (replicas > 0) pipeline.call('WAIT', replicas, replicaWithinMs);
         const results = (await this.#answerWithin(pipeline.exec(), withinMs)) ?? [];
         const [error, answers] = results[0] ?? [new Error('No answer to a press')];

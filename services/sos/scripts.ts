@@ -14,6 +14,8 @@ const keptAfterEndMs = 7 * 86_400_000;
 const openForMs = 6 * 3_600_000;
 /** One alert tells admins of further presses and positions this often at most, ms. */
 const tellEveryMs = 5000;
+/** So many presses of an alert are known again when they are sent once more. */
+const knownPresses = 100;
 
 const prelude = `
 local function note(id, entry) redis.call('RPUSH', 'sos:log:' .. id, entry) end
@@ -42,11 +44,14 @@ local function due(id, at)
 end`;
 
 /**
- * A group of presses. KEYS: feed. ARGV: for each press how many messages a journal has sent for it, then id, userId, tripId,
+ * A group of presses. KEYS: feed. ARGV: how many alerts one user may raise in six hours, then for each press how many messages a journal has sent for it, then id, userId, tripId,
  * acceptedAt, doc, location, feed data without its last brace, log entry, log entry of a further press, until when it may be
  * taken (ms, or empty), key of the open alert of user and trip, key of the card, then contact and state of each message. Answers for each
  * id, status as the raiser sees it, acceptedAt; `new`, `same` (this very press), `joined`, `late` (nothing is taken, a journal has
  * it by now) or `refused` (and why); and `1` once what it needs is queued.
+ *
+ * Any name of a trip is taken, so without a limit one account could fill the memory that all alerts share. Beyond it a press joins the
+ * newest that is open: it is answered and heard of as ever.
  *
  * One script and not one for each: Redis then executes and fsyncs the group at once, not what one read of its socket brings.
  */
@@ -55,6 +60,19 @@ local feed = KEYS[1]
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000
 local fresh = {}
+local most = tonumber(ARGV[1])
+local function newestOpen(recent, at)
+  if redis.call('ZCARD', recent) < most then return nil end
+  redis.call('ZREMRANGEBYSCORE', recent, 0, at - ${openForMs})
+  redis.call('ZREMRANGEBYRANK', recent, 0, -most - 1)
+  local ids = redis.call('ZRANGE', recent, 0, -1, 'REV')
+  if #ids < most then return nil end
+  for _, id in ipairs(ids) do
+    local state = redis.call('HMGET', 'sos:alert:' .. id, 'status', 'endedAt', 'duress')
+    if state[1] and not state[2] and not state[3] then return id end
+  end
+  return nil
+end
 local function take(press)
   local id, at, location, openKey = press[1], press[4], press[6], press[11]
   local key = 'sos:alert:' .. id
@@ -73,10 +91,13 @@ local function take(press)
   local known = redis.call('GET', 'sos:alias:' .. id)
   if known and redis.call('EXISTS', 'sos:alert:' .. known) == 1 then return answer(known, 'same') end
   local open = redis.call('GET', openKey)
-  if open and redis.call('EXISTS', 'sos:alert:' .. open) == 1 then
-    redis.call('SET', 'sos:alias:' .. id, open, 'PX', ${keptAfterEndMs})
+  -- Drills apart, so that they never swallow a real one
+  local recent = 'sos:recent:' .. press[2] .. string.match(openKey, ':%a+$')
+  if not open or redis.call('EXISTS', 'sos:alert:' .. open) == 0 then open = newestOpen(recent, at) end
+  if open then
     redis.call('PEXPIRE', openKey, ${openForMs})
     local presses = redis.call('HINCRBY', 'sos:alert:' .. open, 'presses', 1)
+    if presses <= ${knownPresses} then redis.call('SET', 'sos:alias:' .. id, open, 'PX', ${keptAfterEndMs}) end
     if location ~= '' then redis.call('HSET', 'sos:alert:' .. open, 'location', location) end
     if presses <= 20 then note(open, press[9]) end
     if due(open, at) then
@@ -103,11 +124,13 @@ local function take(press)
   fresh[#fresh + 1] = at
   fresh[#fresh + 1] = id
   redis.call('SET', openKey, id, 'PX', ${openForMs})
+  redis.call('ZADD', recent, at, id)
+  redis.call('PEXPIRE', recent, ${openForMs})
   note(id, press[8])
   tell(feed, 'sos.triggered', at, press[7] .. ',"name":' .. cjson.encode(card[1] or '') .. '}')
   return {id, 'active', at, 'new', '0'}
 end
-local answers, next = {}, 1
+local answers, next = {}, 2
 while next <= #ARGV do
   local last = next + 12 + 2 * ARGV[next]
   local press = {}

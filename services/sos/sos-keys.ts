@@ -9,6 +9,8 @@ export const sosKeys = {
   /** The open alert of a user on a trip; drills apart, so that they never swallow a real one. */
   openOf: (userId: string, tripId: string | null, drill: boolean) =>
     `sos:open:${userId}:${tripId ?? '-'}:${drill ? 'drill' : 'real'}`,
+  /** Sorted set: what a user has raised in the last six hours, by when it was accepted, ms. */
+  recentOf: (userId: string, drill: boolean) => `sos:recent:${userId}:${drill ? 'drill' : 'real'}`,
   /** Sorted set: alerts with something to queue, by since when, ms. */
   unprocessed: 'sos:unprocessed',
   /** Sorted sets: open alerts, and all that are still here, by when they were accepted, ms. */

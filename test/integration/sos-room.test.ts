@@ -30,10 +30,12 @@ const tighten = async (share: number) =>
   redis.config('SET', 'maxmemory', Math.floor((await usedBytes()) / share));
 
 async function fillFeed(events: number): Promise<void> {
-  const pipeline = redis.pipeline();
-  for (let n = 0; n < events; n++)
-    pipeline.xadd(feedKeys.stream, `${n + 1}-0`, 'kind', 'k', 'at', n, 'data', '{}');
-  await pipeline.exec();
+  await redis.eval(
+    "for n = 1, ARGV[1] do redis.call('XADD', KEYS[1], n .. '-0', 'kind', 'k', 'at', n, 'data', '{}') end",
+    1,
+    feedKeys.stream,
+    events,
+  );
 }
 
 /** An alert that was accepted, and perhaps ended, so long ago; the database may have it. */
@@ -114,5 +116,54 @@ describe('a SOS Redis that is short of memory', () => {
   test('without a limit there is nothing to do', async () => {
     await fillFeed(50_001);
     expect(await makeRoom(redis, records, Date.now())).toEqual({ share: 0, events: 0, alerts: 0 });
+  });
+});
+
+describe('a user who presses without end', () => {
+  const press = (key: string, tripId: string | null = null) =>
+    readPress(
+      { key, ...(tripId === null ? {} : { tripId }) },
+      { id: 'usr_many', standing: 'live' },
+      Date.now(),
+    );
+
+  test('+ leaves nothing behind with each press of an open alert', async () => {
+    const { alertId } = await records.take(press('first'));
+    for (let n = 0; n < 300; n++)
+      expect(await records.take(press(`again${n}`))).toMatchObject({ alertId, how: 'joined' });
+    expect((await redis.keys('sos:alias:*')).length).toBeLessThan(101);
+    expect(await redis.llen(sosKeys.log(alertId))).toBeLessThan(25);
+    expect(await redis.hget(sosKeys.alert(alertId), 'presses')).toBe('301');
+    // The first of them are known again
+    expect(await records.take(press('again7'))).toMatchObject({ alertId, how: 'same' });
+  });
+
+  test('+ joins the newest alert that is open to them; without one it is a new one', async () => {
+    const few = new SosRecords(redis, { replicas: 0, replicaWithinMs: 0, alertsPerUser: 3 });
+    let n = 0;
+    const raise = async () => (await few.take(press(`k${++n}`, `trp_${n}`))).alertId;
+    const [first, second, third] = [await raise(), await raise(), await raise()];
+    const state = (id: string | undefined, field: string) => redis.hset(sosKeys.alert(id ?? ''), field, '1');
+    expect(await raise()).toBe(third);
+    await state(third, 'endedAt');
+    expect(await raise()).toBe(second);
+    // The raiser sees it cancelled: what they press then is a new one
+    await state(second, 'duress');
+    expect(await raise()).toBe(first);
+    await state(first, 'endedAt');
+    const fresh = await raise();
+    expect([first, second, third]).not.toContain(fresh);
+    expect(await raise()).toBe(fresh);
+    expect(await redis.pttl(sosKeys.recentOf('usr_many', false))).toBeGreaterThan(0);
+  });
+
+  test('+ six hours later it is as at first', async () => {
+    const few = new SosRecords(redis, { replicas: 0, replicaWithinMs: 0, alertsPerUser: 2 });
+    const raise = async (key: string) => (await few.take(press(key, `trp_${key}`))).alertId;
+    const early = [await raise('a'), await raise('b')];
+    expect(early).toContain(await raise('c'));
+    for (const id of early)
+      await redis.zadd(sosKeys.recentOf('usr_many', false), Date.now() - 7 * 3_600_000, id);
+    expect(early).not.toContain(await raise('d'));
   });
 });

@@ -172,6 +172,48 @@ describe('raising an alert', () => {
     expect(await outbox(phones[0]!)).toHaveLength(1);
   });
 
+  test('+ one account cannot fill the memory of all: trips that it makes up are twenty alerts, and no press is refused', async () => {
+    const { user } = await userWith(1);
+    const press = async (n: number, drill = false) => {
+      const answer = await post('/sos', user.token, { tripId: `trp_madeup${n}`, drill });
+      expect([answer.status, answer.body.status]).toEqual([202, 'active']);
+      return answer.body.alertId as string;
+    };
+    const drills = new Set<string>();
+    for (let n = 0; n < 25; n++) drills.add(await press(n, true));
+    expect(drills.size).toBe(20);
+    const ids: string[] = [];
+    for (let n = 0; n < 50; n++) ids.push(await press(n));
+    expect(new Set(ids).size).toBe(20);
+    expect(ids.some((id) => drills.has(id))).toBe(false);
+    // The rest is heard of with the newest
+    expect(new Set(ids.slice(20))).toEqual(new Set([ids[19]]));
+    const { body } = await get(`/admin/sos/${ids[19]}`, admin.token);
+    expect(body).toMatchObject({ status: 'active', presses: 31 });
+    // A trip that has its own goes on with that
+    expect(await press(3)).toBe(ids[3]);
+  });
+
+  test('+ raised and taken back twenty times in an hour it goes on, whichever PIN is used', async () => {
+    const { user, phones } = await userWith(1, { pin: '2468', duressPin: '8642' });
+    const raise = async () => (await post('/sos', user.token, {})).body.alertId as string;
+    const cancel = (id: string, pin: string) => post(`/sos/${id}/cancel`, user.token, { pin });
+    for (let n = 0; n < 20; n++) expect((await cancel(await raise(), '2468')).status).toBe(200);
+    const alertId = await raise();
+    const [byTrue, byDuress, byWrong] = [
+      await cancel(alertId, '2468'),
+      await cancel(alertId, '8642'),
+      await cancel(alertId, '1357'),
+    ];
+    expect([byTrue.status, byTrue.body.error.code]).toEqual([429, 'RATE_LIMITED']);
+    const { requestId: _, retryAfterS: _s, ...first } = byTrue.body.error;
+    expect(byDuress.body.error).toMatchObject(first);
+    expect(byWrong.body.error.code).toBe('WRONG_PIN');
+    expect(await raise()).toBe(alertId);
+    expect((await told(alertId, user.token, 1)).status).toBe('active');
+    expect((await outbox(phones[0]!)).length).toBeGreaterThan(0);
+  }, 30_000);
+
   test('R3.4 without a fix the last known location of the trip is used, marked, with its age', async () => {
     const { tripId, rider, driver } = await activeTrip(system);
     const driving = await connectSocket(system, driver.token);

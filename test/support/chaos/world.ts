@@ -112,6 +112,8 @@ export class World {
       RATE_LIMIT_PER_USER: '1000000',
       // Alerts of a run stay open: who is on call is not what it is about
       SOS_ESCALATE_AFTER_MS: '3600000',
+      // Twenty people press all of a run
+      SOS_ALERTS_PER_USER: '1000000',
       LOG_LEVEL: 'warn',
     };
     this.#roles.set(name, await startRole(services[name], join(this.#root, name), env));
