@@ -102,7 +102,7 @@ export const sos = {
     },
     cancel: {
       summary: 'Takes an alert back with the PIN.',
-      errors: mayRefuse('SOS_NOT_FOUND', 'WRONG_PIN', 'SOS_WRONG_STATE', 'RATE_LIMITED'),
+      errors: mayRefuse('SOS_NOT_FOUND', 'WRONG_PIN', 'SOS_WRONG_STATE'),
       params: z.object({ id: alertId, pin: z.string().max(16) }),
       result: z.object({ alertId, status: alertStatus }),
     },

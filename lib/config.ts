@@ -279,7 +279,7 @@ function environmentSchema(production: boolean) {
       'An SOS that nobody has acknowledged for so long wakes the person on call',
     ),
     SOS_ALERTS_PER_USER: count(20).describe(
-      'Alerts that one account may raise in six hours, and take back in one; what it presses then joins its newest open one',
+      'Alerts that one account may raise in six hours: what it presses then joins its newest open one; older ones that are over leave Redis soon',
     ),
 
     SAFETY_READ_EVERY_MS: count(1000).describe('How often the checks read what is new about active trips'),

@@ -3,7 +3,7 @@
  * `doc` JSON of the press; `userId`, `tripId` (empty: none), `acceptedAt`; `name`, `contacts` (sealed), `pin`, `duressPin`,
  * `language` as they were when it was accepted; `status`, `duress` (1), `location` JSON; `presses`, `version` (of everything),
  * `duty` (grows when there is something to queue), `wrongPins`, `movedAt`, `looked` (1: contacts are looked up), `planned` (1: what
- * it needs is queued), `link` (sealed), `paged` (1); `m:<purpose>:<contact>` JSON of a message's state; `s:<contact>` and `seenLocation`:
+ * it needs is queued), `link` (sealed), `paged` (1), `many` (1: its raiser has raised very many since); `m:<purpose>:<contact>` JSON of a message's state; `s:<contact>` and `seenLocation`:
  * what the raiser saw of it and of the place when the duress PIN was used.
  */
 import type { Redis, Result } from 'ioredis';
@@ -14,8 +14,18 @@ const keptAfterEndMs = 7 * 86_400_000;
 const openForMs = 6 * 3_600_000;
 /** One alert tells admins of further presses and positions this often at most, ms. */
 const tellEveryMs = 5000;
+/** Of a user who raises very many, those that are over stay for so long once the database has them, ms. */
+const manyKeptMs = 60_000;
 /** So many presses of an alert are known again when they are sent once more. */
 const knownPresses = 100;
+
+/** The database has an alert that has ended. */
+const overFor = `
+local function over(id, keptMs)
+  redis.call('PEXPIRE', 'sos:alert:' .. id, keptMs)
+  redis.call('PEXPIRE', 'sos:log:' .. id, keptMs)
+  if keptMs < ${keptAfterEndMs} then redis.call('ZREM', 'sos:alerts', id) end
+end`;
 
 const prelude = `
 local function note(id, entry) redis.call('RPUSH', 'sos:log:' .. id, entry) end
@@ -50,12 +60,12 @@ end`;
  * id, status as the raiser sees it, acceptedAt; `new`, `same` (this very press), `joined`, `late` (nothing is taken, a journal has
  * it by now) or `refused` (and why); and `1` once what it needs is queued.
  *
- * Any name of a trip is taken, so without a limit one account could fill the memory that all alerts share. Beyond it a press joins the
- * newest that is open: it is answered and heard of as ever.
+ * Any name of a trip is taken, and an alert can be taken back and raised again: without a limit one account could fill the memory that
+ * all alerts share. Beyond it a press joins the newest that is open, answered and heard of as ever; what is over and not among the newest goes.
  *
  * One script and not one for each: Redis then executes and fsyncs the group at once, not what one read of its socket brings.
  */
-const take = `${prelude}
+const take = `${prelude}${overFor}
 local feed = KEYS[1]
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000
@@ -64,6 +74,11 @@ local most = tonumber(ARGV[1])
 local function newestOpen(recent, at)
   if redis.call('ZCARD', recent) < most then return nil end
   redis.call('ZREMRANGEBYSCORE', recent, 0, at - ${openForMs})
+  for _, id in ipairs(redis.call('ZRANGE', recent, 0, -most - 1)) do
+    local key = 'sos:alert:' .. id
+    if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'many', '1') end
+    if redis.call('PTTL', key) > ${manyKeptMs} then over(id, ${manyKeptMs}) end
+  end
   redis.call('ZREMRANGEBYRANK', recent, 0, -most - 1)
   local ids = redis.call('ZRANGE', recent, 0, -1, 'REV')
   if #ids < most then return nil end
@@ -284,14 +299,11 @@ tellOf(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 return 1`;
 
 /** The database has an alert as of `version`. KEYS: alert, log. ARGV: id, version. An ended one may then go after a week. */
-const projected = `
-local record = redis.call('HMGET', KEYS[1], 'version', 'endedAt')
+const projected = `${overFor}
+local record = redis.call('HMGET', KEYS[1], 'version', 'endedAt', 'many')
 if record[1] ~= ARGV[2] then return 0 end
 redis.call('ZREM', 'sos:unprojected', ARGV[1])
-if record[2] then
-  redis.call('PEXPIRE', KEYS[1], ${keptAfterEndMs})
-  redis.call('PEXPIRE', KEYS[2], ${keptAfterEndMs})
-end
+if record[2] then over(ARGV[1], record[3] and ${manyKeptMs} or ${keptAfterEndMs}) end
 return 1`;
 
 /**

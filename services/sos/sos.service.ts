@@ -16,7 +16,6 @@ import { healthOf } from '../../lib/health.ts';
 import type { Caller } from '../../lib/permissions.ts';
 import { isPin } from '../../lib/pins.ts';
 import { createSosProviders } from '../../lib/providers/sos-providers.ts';
-import { type RateLimit, rateLimit } from '../../lib/rate-limit.ts';
 import { closeConnection, commandConnection, isReady } from '../../lib/redis-client.ts';
 import { type Sealer, sealerOf } from '../../lib/sealed.ts';
 import { cards } from '../../mixins/cards.ts';
@@ -88,14 +87,7 @@ export default defineService({
   ],
   state: () => ({
     kept: undefined as
-      | {
-          intake: Intake;
-          records: SosRecords;
-          journal: Journal | undefined;
-          connection: Redis;
-          /** Alerts that a user takes back. */
-          cancels: RateLimit;
-        }
+      | { intake: Intake; records: SosRecords; journal: Journal | undefined; connection: Redis }
       | undefined,
     texts: [] as readonly Way[],
     sealer: undefined as Sealer | undefined,
@@ -285,7 +277,7 @@ export default defineService({
       rest: { method: 'POST', path: '/sos/:id/cancel', ...sosDoor },
       ...nothingBefore,
       async handler(ctx) {
-        const { records, cancels } = this.parts();
+        const { records } = this.parts();
         const record = await this.ownAlert(ctx);
         const { alertId, userId } = record;
         if (isOver(viewOf(record))) throw new AppError('SOS_WRONG_STATE');
@@ -297,11 +289,8 @@ export default defineService({
           isPin(hashSecret, userId, pin, record.duressPin),
         ]);
         const at = Date.now();
-        const isRight = isTrue && record.wrongPins < maxWrongPins;
-        // The same for both. Else one account could raise and take back without end, and contacts would be written to each time
-        if (isDuress || isRight) await cancels(userId);
         if (isDuress) await records.duress(record, at);
-        else if (isRight) {
+        else if (isTrue && record.wrongPins < maxWrongPins) {
           const outcome = await records.step(record, 'cancel', { at, who: userId });
           if (outcome !== 'ok') throw new AppError('SOS_WRONG_STATE');
         } else {
@@ -473,11 +462,6 @@ export default defineService({
       records: new SosRecords(this.sosRedis, { replicas: 0, replicaWithinMs: 0 }),
       journal,
       connection,
-      cancels: rateLimit(this.sosRedis, {
-        name: 'sos-cancel',
-        points: config.sosAlertsPerUser,
-        durationS: 3600,
-      }),
     };
     healthOf(broker).add('sosJournal', async () => {
       if (!journal) throw new Error('The journal cannot be written');

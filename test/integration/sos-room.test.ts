@@ -157,6 +157,29 @@ describe('a user who presses without end', () => {
     expect(await redis.pttl(sosKeys.recentOf('usr_many', false))).toBeGreaterThan(0);
   });
 
+  test('+ raised and taken back without end: the newest stay for a week, the others for a minute once the database has them', async () => {
+    const few = new SosRecords(redis, { replicas: 0, replicaWithinMs: 0, alertsPerUser: 3 });
+    const ids: string[] = [];
+    const copy = async (id: string) => records.projected([(await records.read(id))!]);
+    for (let n = 0; n < 12; n++) {
+      const { alertId, how } = await few.take(press(`loop${n}`));
+      expect(how).toBe('new');
+      ids.push(alertId);
+      expect(
+        await records.step((await records.read(alertId))!, 'cancel', { at: Date.now(), who: 'usr_many' }),
+      ).toBe('ok');
+      // Of some the copy comes later
+      if (n % 2 === 0) await copy(alertId);
+    }
+    for (const [n, id] of ids.entries()) if (n % 2 === 1) await copy(id);
+    const ttls = await Promise.all(ids.map((id) => redis.pttl(sosKeys.alert(id))));
+    const [old, newest] = [ttls.slice(0, 8), ttls.slice(-3)];
+    expect(old.every((ttl) => ttl > 0 && ttl <= 60_000)).toBe(true);
+    expect(newest.every((ttl) => ttl > 6 * day)).toBe(true);
+    expect(await redis.zcard(sosKeys.all)).toBeLessThanOrEqual(4);
+    expect(await redis.zcard(sosKeys.unprojected)).toBe(0);
+  });
+
   test('+ six hours later it is as at first', async () => {
     const few = new SosRecords(redis, { replicas: 0, replicaWithinMs: 0, alertsPerUser: 2 });
     const raise = async (key: string) => (await few.take(press(key, `trp_${key}`))).alertId;
