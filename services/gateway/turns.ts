@@ -26,19 +26,21 @@ export class Turns {
 
   /** After what else there is to do, which has gone on since then, ms. */
   #soon(since: number): void {
-    setImmediate(() => void this.#takeSome(this.#now() - since));
+    setImmediate(() => {
+      const now = this.#now();
+      this.#take(0, now + Math.max(leastMs, (now - since) * partOfRest));
+    });
   }
 
-  async #takeSome(restMs: number): Promise<void> {
-    const until = this.#now() + Math.max(leastMs, restMs * partOfRest);
-    let taken = 0;
-    do {
-      this.#waiting[taken++]?.();
-      // Whoever waited goes on first
-      await Promise.resolve();
-    } while (taken < this.#waiting.length && this.#now() < until);
-    this.#waiting.splice(0, taken);
-    if (this.#waiting.length > 0) this.#soon(this.#now());
+  #take(taken: number, until: number): void {
+    if (taken === this.#waiting.length || (taken > 0 && this.#now() >= until)) {
+      this.#waiting.splice(0, taken);
+      if (this.#waiting.length > 0) this.#soon(this.#now());
+      return;
+    }
+    this.#waiting[taken]?.();
+    // When all that follows from it at once is done: a tick comes after every microtask. A connection is counted by then
+    queueMicrotask(() => process.nextTick(() => this.#take(taken + 1, until)));
   }
 }
 

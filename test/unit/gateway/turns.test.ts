@@ -48,6 +48,20 @@ describe('turns', () => {
     expect(served).toBe(100);
   });
 
+  test('the next one begins when all that one does at once is done, however often it waits for what is there', async () => {
+    const turns = new Turns();
+    const steps: string[] = [];
+    await Promise.all(
+      ['a', 'b', 'c'].map(async (name) => {
+        await turns.next();
+        for (let n = 0; n < 20; n++) await Promise.resolve();
+        await new Promise<void>((resolve) => process.nextTick(resolve));
+        steps.push(name, `${name} done`);
+      }),
+    );
+    expect(steps).toEqual(['a', 'a done', 'b', 'b done', 'c', 'c done']);
+  });
+
   test('a handshake whose client has gone meanwhile is nobody’s, and ends nothing', async () => {
     const server = new EventEmitter() as unknown as Server;
     const handled: unknown[] = [];
