@@ -3,8 +3,8 @@
  * `doc` JSON of the press; `userId`, `tripId` (empty: none), `acceptedAt`; `name`, `contacts` (sealed), `pin`, `duressPin`,
  * `language` as they were when it was accepted; `status`, `duress` (1), `location` JSON; `presses`, `version` (of everything),
  * `duty` (grows when there is something to queue), `wrongPins`, `movedAt`, `looked` (1: contacts are looked up), `planned` (1: what
- * it needs is queued), `link` (sealed), `paged` (1), `many` (1: its raiser has raised very many since); `m:<purpose>:<contact>` JSON of a message's state; `s:<contact>` and `seenLocation`:
- * what the raiser saw of it and of the place when the duress PIN was used.
+ * it needs is queued), `link` (sealed), `paged` (1), `many` (1: its raiser has raised very many since); `m:<purpose>:<contact>` JSON
+ * of a message's state; `s:<contact>` and `seenLocation`: what the raiser saw of it and of the place when the duress PIN was used.
  */
 import type { Redis, Result } from 'ioredis';
 
@@ -54,8 +54,8 @@ local function due(id, at)
 end`;
 
 /**
- * A group of presses. KEYS: feed. ARGV: how many alerts one user may raise in six hours, then for each press how many messages a journal has sent for it, then id, userId, tripId,
- * acceptedAt, doc, location, feed data without its last brace, log entry, log entry of a further press, until when it may be
+ * A group of presses. KEYS: feed. ARGV: how many alerts one user may raise in six hours, then for each press how many messages a
+ * journal has sent for it, then id, userId, tripId, acceptedAt, doc, location, feed data without its last brace, log entry, log entry of a further press, until when it may be
  * taken (ms, or empty), key of the open alert of user and trip, key of the card, then contact and state of each message. Answers for each
  * id, status as the raiser sees it, acceptedAt; `new`, `same` (this very press), `joined`, `late` (nothing is taken, a journal has
  * it by now) or `refused` (and why); and `1` once what it needs is queued.
@@ -77,7 +77,8 @@ local function newestOpen(recent, at)
   for _, id in ipairs(redis.call('ZRANGE', recent, 0, -most - 1)) do
     local key = 'sos:alert:' .. id
     if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'many', '1') end
-    if redis.call('PTTL', key) > ${manyKeptMs} then over(id, ${manyKeptMs}) end
+    -- What the database has not yet stays: it goes when that has it
+    if redis.call('PTTL', key) > ${manyKeptMs} and not redis.call('ZSCORE', 'sos:unprojected', id) then over(id, ${manyKeptMs}) end
   end
   redis.call('ZREMRANGEBYRANK', recent, 0, -most - 1)
   local ids = redis.call('ZRANGE', recent, 0, -1, 'REV')

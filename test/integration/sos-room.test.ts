@@ -180,6 +180,23 @@ describe('a user who presses without end', () => {
     expect(await redis.zcard(sosKeys.unprojected)).toBe(0);
   });
 
+  test('+ what the database does not have in its newest form stays, whoever raised it', async () => {
+    const few = new SosRecords(redis, { replicas: 0, replicaWithinMs: 0, alertsPerUser: 1 });
+    const raiseAndCancel = async (key: string) => {
+      const { alertId } = await few.take(press(key));
+      await records.step((await records.read(alertId))!, 'cancel', { at: Date.now(), who: 'usr_many' });
+      await records.projected([(await records.read(alertId))!]);
+      return alertId;
+    };
+    const first = await raiseAndCancel('a');
+    await redis.zadd(sosKeys.unprojected, Date.now(), first);
+    for (const key of ['b', 'c', 'd']) await raiseAndCancel(key);
+    expect(await redis.pttl(sosKeys.alert(first))).toBeGreaterThan(6 * day);
+    expect(await redis.zscore(sosKeys.all, first)).not.toBeNull();
+    await records.projected([(await records.read(first))!]);
+    expect(await redis.pttl(sosKeys.alert(first))).toBeLessThanOrEqual(60_000);
+  });
+
   test('+ six hours later it is as at first', async () => {
     const few = new SosRecords(redis, { replicas: 0, replicaWithinMs: 0, alertsPerUser: 2 });
     const raise = async (key: string) => (await few.take(press(key, `trp_${key}`))).alertId;
